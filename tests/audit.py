@@ -28,18 +28,18 @@ def lines_of(report: str) -> tuple[list[str], int]:
         packages: list[dict[str, Any]] = json.loads(report)["dependencies"]
     except (ValueError, KeyError, TypeError):
         return [UNREACHED], 0
-    known = [package for package in packages if "vulns" in package]
+    audits = [package for package in packages if "vulns" in package]
     faulty = [
         f"{package['name']} {package['version']}: {fault['id']}, mended in "
         f"{', '.join(fault['fix_versions']) or 'no version yet'}"
-        for package in known
+        for package in audits
         for fault in package["vulns"]
     ]
-    if not known:
+    if not audits:
         return [UNREACHED], 0
     count = len({line.partition(":")[0] for line in faulty})
     summary = (
-        f"{len(known)} of {len(packages)} pinned packages looked up; {count} with known faults."
+        f"{len(audits)} of {len(packages)} pinned packages looked up; {count} with known faults."
     )
     return [*faulty, summary], count
 
@@ -48,7 +48,7 @@ def main() -> int:
     """Ask, print, and return 1 where a pinned package has a known fault."""
     uv = Path(sys.executable).with_name("uv")
     try:
-        done = subprocess.run(
+        run = subprocess.run(
             [uv, *COMMAND],
             capture_output=True,
             text=True,
@@ -56,7 +56,7 @@ def main() -> int:
             timeout=120,
             env={**os.environ, "UV_HTTP_TIMEOUT": "5"},
         )
-        report = done.stdout
+        report = run.stdout
     except (OSError, subprocess.TimeoutExpired):
         report = ""
     lines, count = lines_of(report)

@@ -146,9 +146,11 @@ def _socket_guard():
 @pytest.fixture(autouse=True)
 def _no_network_is_left_at_home():
     yield
-    left = list(CHECKPOINTS_AT_HOME.glob("*"))
+    leftovers = list(CHECKPOINTS_AT_HOME.glob("*"))
     shutil.rmtree(CHECKPOINTS_AT_HOME, ignore_errors=True)  # one test fails, and not those after it
-    assert not left, "set WHYLENS_HOME, or say where to write: other tests count what is at home"
+    assert not leftovers, (
+        "set WHYLENS_HOME, or say where to write: other tests count what is at home"
+    )
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -169,13 +171,13 @@ def _packages_read_once():
     # Each registry reads what hundreds of installed packages say; they change with sys.path alone.
     from whylens.core import registry
 
-    read, found = registry._installed_plugins, {}
+    read_packages, packages = registry._installed_plugins, {}
 
     def installed():
         path = tuple(sys.path)
-        if path not in found:
-            found[path] = read()
-        return found[path]
+        if path not in packages:
+            packages[path] = read_packages()
+        return packages[path]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_installed_plugins", installed)
@@ -212,10 +214,10 @@ def shared_data() -> Path | None:
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real weights and photos."""
-    found = shared_data()
-    if found is None:
+    folder = shared_data()
+    if folder is None:
         pytest.skip("real data is absent: set WHYLENS_SHARED_DATA to its folder")
-    return found
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -64,22 +64,22 @@ def main() -> int:
         maps = {name: Path(place) / f"{n}.npz" for n, name in enumerate(settings)}
         work = []
         for name, variables in settings.items():
-            for what, words in TESTS.items():
-                work.append(pool.submit(_run, f"{what}, {name}", _pytest(*words), variables))
+            for title, words in TESTS.items():
+                work.append(pool.submit(_run, f"{title}, {name}", _pytest(*words), variables))
             explain = [sys.executable, "-m", "tests.processors", str(maps[name])]
             work.append(pool.submit(_run, f"maps, {name}", explain, variables))
-        failed = [name for job in work if (name := job.result())]
-        if not failed:
-            first, *others = settings
-            for other in others:
-                failed += _differences(maps[first], maps[other], f"{first} / {other}")
+        failures = [name for job in work if (name := job.result())]
+        if not failures:
+            first, *other_settings = settings
+            for setting in other_settings:
+                failures += _differences(maps[first], maps[setting], f"{first} / {setting}")
     # As a shell starts what it puts into the background; children inherit it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     interrupted = _pytest("tests/cli", "tests/batch", "ctrl_c or still_starting")
-    failed += filter(None, [_run("Ctrl-C where SIGINT was ignored", interrupted, {})])
-    for what in failed:
-        sys.stdout.write(f"FAILED: {what}\n")
-    return 1 if failed else 0
+    failures += filter(None, [_run("Ctrl-C where SIGINT was ignored", interrupted, {})])
+    for title in failures:
+        sys.stdout.write(f"FAILED: {title}\n")
+    return 1 if failures else 0
 
 
 def _cpu_flags() -> list[str]:
@@ -89,15 +89,15 @@ def _cpu_flags() -> list[str]:
 
 
 def _pytest(*words: str) -> list[str]:
-    *places, chosen = words
+    *places, keyword = words
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    return [*command, "-m", "not slow", *places, "-k", chosen]
+    return [*command, "-m", "not slow", *places, "-k", keyword]
 
 
-def _run(what: str, command: list[str], variables: dict[str, str]) -> str:
+def _run(title: str, command: list[str], variables: dict[str, str]) -> str:
     """Return what failed, or ""."""
     began = time.monotonic()
-    done = subprocess.run(
+    process = subprocess.run(
         command,
         cwd=ROOT,
         env={**os.environ, "OMP_WAIT_POLICY": "passive", **variables},
@@ -105,29 +105,31 @@ def _run(what: str, command: list[str], variables: dict[str, str]) -> str:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    lines = done.stdout.strip().splitlines()
-    told = "\n".join(lines if done.returncode else lines[-1:])
-    sys.stdout.write(f"{what}: {time.monotonic() - began:.0f} s\n{told}\n")
+    lines = process.stdout.strip().splitlines()
+    output = "\n".join(lines if process.returncode else lines[-1:])
+    sys.stdout.write(f"{title}: {time.monotonic() - began:.0f} s\n{output}\n")
     sys.stdout.flush()
-    return f"{what} (exit code {done.returncode})" if done.returncode else ""
+    return f"{title} (exit code {process.returncode})" if process.returncode else ""
 
 
-def _differences(one: Path, other: Path, between: str) -> list[str]:
-    apart = {}
-    with np.load(one) as a, np.load(other) as b:
+def _differences(first: Path, second: Path, between: str) -> list[str]:
+    shares = {}
+    with np.load(first) as a, np.load(second) as b:
         if sorted(a.files) != sorted(b.files):
             return [f"{between}: not the same methods answered"]
         for name in a.files:
             if a[name].dtype.kind == "U":
-                apart[name] = float(str(a[name]) != str(b[name]))
+                shares[name] = float(str(a[name]) != str(b[name]))
             else:
                 size = max(float(np.linalg.norm(a[name])), 1e-30)
-                apart[name] = float(np.linalg.norm(a[name] - b[name])) / size
-    most = max(apart, key=apart.__getitem__)
-    sys.stdout.write(f"{between}: {len(apart)} answers; most apart is {most}, {apart[most]:.1e}\n")
+                shares[name] = float(np.linalg.norm(a[name] - b[name])) / size
+    largest = max(shares, key=shares.__getitem__)
+    sys.stdout.write(
+        f"{between}: {len(shares)} answers; most apart is {largest}, {shares[largest]:.1e}\n"
+    )
     return [
         f"{between}: {name}, {share:.1e}"
-        for name, share in apart.items()
+        for name, share in shares.items()
         if share > SEARCHES.get(name, APART)
     ]
 
@@ -138,27 +140,27 @@ def save_maps(path: Path) -> None:
     Args:
         path: A .npz file.
     """
-    from tests.support.shipped_networks import answered, available, shipped_engine
+    from tests.support.shipped_networks import available, final_answer, shipped_engine
     from whylens.core.datasets.by_name import load_dataset
     from whylens.core.explanation import Question
     from whylens.core.results import Heatmap
 
-    found: dict[str, np.ndarray] = {}
+    maps: dict[str, np.ndarray] = {}
     with shipped_engine() as engine:
         cats = load_dataset("painted-cats:breed", engine.registry.datasets)
         pixels = cats.pixels(cats.of("test")[0])
         for network in NETWORKS:
             for method in available(engine, network):
-                if method in found:
+                if method in maps:
                     continue
-                result = answered(engine, Question(network, pixels), method).result
+                result = final_answer(engine, Question(network, pixels), method).result
                 if isinstance(result, Heatmap):
-                    found[method] = result.values
+                    maps[method] = result.values
                     continue
-                found[method] = np.array([item.value for item in result.items])
-                said = [(item.key, item.group, item.marks) for item in result.items]
-                found[f"{method}, examples"] = np.array(repr(said))
-    np.savez(path, **found)
+                maps[method] = np.array([item.value for item in result.items])
+                items = [(item.key, item.group, item.marks) for item in result.items]
+                maps[f"{method}, examples"] = np.array(repr(items))
+    np.savez(path, **maps)
 
 
 if __name__ == "__main__":

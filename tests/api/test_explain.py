@@ -55,9 +55,9 @@ def test_values_are_the_engine_s(net, pixels):
 
 
 def test_target_and_versus_by_index_and_by_label(net, pixels):
-    given = {"labels": LABELS, **PLAIN}
-    by_label = whylens.explain(net, pixels, "grad-cam", target="cow", versus="cat", **given)
-    by_index = whylens.explain(net, pixels, "grad-cam", target=2, versus=np.int64(0), **given)
+    options = {"labels": LABELS, **PLAIN}
+    by_label = whylens.explain(net, pixels, "grad-cam", target="cow", versus="cat", **options)
+    by_index = whylens.explain(net, pixels, "grad-cam", target=2, versus=np.int64(0), **options)
     answer = by_engine(net, pixels, target=2, versus=0, quantity="contrast")
     for why in (by_label, by_index):
         assert np.array_equal(why.values, answer.result.values)
@@ -93,23 +93,23 @@ def test_a_network_that_learnt_answers_anew(net, pixels):
 
 
 def test_a_hook_that_looks_on_runs_no_more_than_once_and_stays_where_it_is(net, pixels):
-    wanted = whylens.explain(net, pixels, "grad-cam", target=1, **PLAIN).values
+    expected = whylens.explain(net, pixels, "grad-cam", target=1, **PLAIN).values
     calls = []
     net.conv.register_forward_hook(lambda module, args, output: calls.append(len(output)))
     net.fc.register_full_backward_hook(lambda module, before, after: calls.append("back"))
     hooks = dict(net.conv._forward_hooks), dict(net.fc._backward_hooks)
     assert np.array_equal(
-        whylens.explain(net, pixels, "grad-cam", target=1, **PLAIN).values, wanted
+        whylens.explain(net, pixels, "grad-cam", target=1, **PLAIN).values, expected
     )
     assert len(calls) <= 1
     assert hooks == (dict(net.conv._forward_hooks), dict(net.fc._backward_hooks))
 
 
 def test_a_hook_that_has_a_part_in_the_scores_is_a_part_of_the_network(net, pixels):
-    wanted = whylens.explain(net, pixels, "grad-cam", target=1, **PLAIN).values
+    expected = whylens.explain(net, pixels, "grad-cam", target=1, **PLAIN).values
     net.conv.register_forward_hook(lambda module, args, output: 2 * output)
     hooked = whylens.explain(net, pixels, "grad-cam", target=1, **PLAIN)
-    assert np.allclose(hooked.values, 2 * wanted, rtol=1e-5)
+    assert np.allclose(hooked.values, 2 * expected, rtol=1e-5)
 
 
 def test_labels_come_before_indices_and_two_of_one_name_are_told_apart(net, pixels):
@@ -121,24 +121,26 @@ def test_labels_come_before_indices_and_two_of_one_name_are_told_apart(net, pixe
 
 
 def test_inference_mode_and_no_grad_change_nothing(net, pixels):
-    wanted = whylens.explain(net, pixels, "grad-cam", **PLAIN).values
+    expected = whylens.explain(net, pixels, "grad-cam", **PLAIN).values
     with torch.no_grad():
-        assert np.array_equal(whylens.explain(net, pixels, "grad-cam", **PLAIN).values, wanted)
+        assert np.array_equal(whylens.explain(net, pixels, "grad-cam", **PLAIN).values, expected)
     with torch.inference_mode():
-        inside = whylens.load_model(copy.deepcopy(net), **PLAIN)  # its weights are of that mode
-        assert np.array_equal(whylens.explain(net, pixels, "grad-cam", **PLAIN).values, wanted)
-    assert np.array_equal(whylens.explain(inside, pixels, "grad-cam").values, wanted)
+        inference_model = whylens.load_model(
+            copy.deepcopy(net), **PLAIN
+        )  # its weights are of that mode
+        assert np.array_equal(whylens.explain(net, pixels, "grad-cam", **PLAIN).values, expected)
+    assert np.array_equal(whylens.explain(inference_model, pixels, "grad-cam").values, expected)
 
 
 def test_size_mean_std_and_labels_in_any_form(net, pixels):
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
-    wanted = whylens.explain(
+    expected = whylens.explain(
         net, pixels, "grad-cam", target="dog", size=24, mean=mean, std=std, labels=LABELS
     )
     forms = {"size": np.array([24, 24]), "mean": np.array(mean), "std": torch.tensor(std).double()}
     for labels in (list(LABELS), np.array(LABELS), {"0": "cat", "1": "dog", "2": "cow"}):
         why = whylens.explain(net, pixels, "grad-cam", target="dog", labels=labels, **forms)
-        assert np.array_equal(why.values, wanted.values)
+        assert np.array_equal(why.values, expected.values)
     for wrong in ({"mean": "grey"}, {"mean": mean, "std": (1, 1)}, {"labels": "cat"}, {"size": 0}):
         with pytest.raises(whylens.CoreError):
             whylens.explain(net, pixels, "grad-cam", **wrong)
@@ -167,9 +169,9 @@ def test_pillow_images_of_every_mode(mode, pixels):
         source = grey if mode in ("P", "PA") else flat  # grey has a palette without loss
         image = (source.convert(bridge) if bridge else source).convert(mode)
     assert image.mode == mode
-    wanted = np.asarray(flat.convert("1").convert("RGB") if mode == "1" else flat, int)
+    expected = np.asarray(flat.convert("1").convert("RGB") if mode == "1" else flat, int)
     tolerance = 2 if mode in ("LAB", "CMYK", "HSV", "YCbCr") else 0
-    assert np.abs(np.asarray(to_photo(image).pixels, int) - wanted).max() <= tolerance
+    assert np.abs(np.asarray(to_photo(image).pixels, int) - expected).max() <= tolerance
 
 
 def test_a_float_between_the_steps_of_a_photo_is_told(net):
@@ -198,9 +200,9 @@ def test_every_form_of_an_image_gives_the_same_map(net, pixels, tmp_path):
         (chw / 255).requires_grad_(), np.asarray(chw),
     ]  # fmt: skip
     model = whylens.load_model(net, **PLAIN)
-    wanted = by_engine(net, pixels).result.values
+    expected = by_engine(net, pixels).result.values
     for why in whylens.explain(model, forms, "grad-cam"):
-        assert np.array_equal(why.values, wanted)
+        assert np.array_equal(why.values, expected)
         assert "rounded" not in why.note
 
 
@@ -349,7 +351,7 @@ def test_of_several_files_the_one_that_cannot_be_read_is_named(net, pixels, tmp_
     Image.fromarray(pixels).save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes((tmp_path / "good.png").read_bytes()[:300])
     files = [tmp_path / "good.png", tmp_path / "bad.png"]
-    for call in (whylens.predict, lambda *given: whylens.explain(*given, "occlusion")):
+    for call in (whylens.predict, lambda *args: whylens.explain(*args, "occlusion")):
         for model in (net, whylens.load_model(net, **PLAIN)):
             with pytest.raises(whylens.BadInput, match=r"^bad\.png: The picture is damaged"):
                 call(model, files)
@@ -357,7 +359,7 @@ def test_of_several_files_the_one_that_cannot_be_read_is_named(net, pixels, tmp_
 
 @pytest.mark.parametrize("image", [[0.5, 0.25], [[1, 2], [3, 4]], ((0.5,),)])
 def test_numbers_in_a_list_are_no_images(net, image):
-    for call in (whylens.predict, lambda *given: whylens.explain(*given, "occlusion")):
+    for call in (whylens.predict, lambda *args: whylens.explain(*args, "occlusion")):
         with pytest.raises(whylens.BadInput, match=r"make an array: np\.array"):
             call(net, image)
 
@@ -419,9 +421,9 @@ def test_methods_say_why_not(net):
 
 
 def test_models_lists_names_by_pattern():
-    found = whylens.models("resnet18*")
-    assert "resnet18.a1_in1k" in found
-    assert all(name.startswith("resnet18") for name in found)
+    names = whylens.models("resnet18*")
+    assert "resnet18.a1_in1k" in names
+    assert all(name.startswith("resnet18") for name in names)
     with pytest.raises(whylens.CoreError, match="Did you mean"):
         whylens.models("resnot18.a1_in1k")
 
@@ -440,17 +442,17 @@ def test_open_files_are_images(net, pixels, tmp_path):
     (tmp_path / "x.png").write_bytes(stream.getvalue())
     array = io.BytesIO()
     np.save(array, pixels)
-    wanted = whylens.predict(net, pixels, **PLAIN)
+    expected = whylens.predict(net, pixels, **PLAIN)
     for image in (stream, array, array.getvalue(), memoryview(stream.getvalue())):
-        assert whylens.predict(net, image, **PLAIN) == wanted
+        assert whylens.predict(net, image, **PLAIN) == expected
     with (tmp_path / "x.png").open("rb") as file:
         why = whylens.explain(net, file, "saliency", **PLAIN)
-    assert why.prediction == wanted[0]
+    assert why.prediction == expected[0]
     stream.seek(0)
-    assert whylens.compare(net, stream, ["saliency"], **PLAIN)[0].prediction == wanted[0]
+    assert whylens.compare(net, stream, ["saliency"], **PLAIN)[0].prediction == expected[0]
     stream.seek(0)
     *_, last = whylens.explain_steps(net, stream, "saliency", **PLAIN)
-    assert last.prediction == wanted[0]
+    assert last.prediction == expected[0]
     stream.seek(0)
     assert len(whylens.predict(net, [stream, pixels], **PLAIN)) == 2
     with (
@@ -466,16 +468,16 @@ def test_open_files_are_signals_and_bands(rng, tmp_path):
     signal, bands = rng.random((2, 24), np.float32), rng.integers(0, 256, (2, 24, 32), np.uint8)
     net, of_bands = seeded(GapNet(axes=1, channels=2)), seeded(GapNet(channels=2))
     table = "\n".join(",".join(map(str, row.tolist())) for row in signal).encode()
-    given = {"size": (24,), "mean": (0.0, 0.0), "std": (1.0, 1.0)}
-    assert whylens.predict(net, io.BytesIO(table), **given)[0].logit == pytest.approx(
-        whylens.predict(net, signal, **given)[0].logit
+    options = {"size": (24,), "mean": (0.0, 0.0), "std": (1.0, 1.0)}
+    assert whylens.predict(net, io.BytesIO(table), **options)[0].logit == pytest.approx(
+        whylens.predict(net, signal, **options)[0].logit
     )
     tiff = io.BytesIO()
     first, second = map(Image.fromarray, bands)
     first.save(tiff, "TIFF", save_all=True, append_images=[second])
-    given = {"size": (24, 32), "mean": (0.0, 0.0), "std": (1.0, 1.0)}
-    assert whylens.predict(of_bands, tiff, **given) == whylens.predict(of_bands, bands, **given)
-    why = whylens.explain(of_bands, bands.astype(np.uint16) * 9, "saliency", **given)
+    options = {"size": (24, 32), "mean": (0.0, 0.0), "std": (1.0, 1.0)}
+    assert whylens.predict(of_bands, tiff, **options) == whylens.predict(of_bands, bands, **options)
+    why = whylens.explain(of_bands, bands.astype(np.uint16) * 9, "saliency", **options)
     assert "Its values of 16 bits were taken as they are" in why.note
     assert "Its values of 16 bits" in (tmp_path / why.save(tmp_path)[-1]).read_text()
 

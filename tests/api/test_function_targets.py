@@ -36,10 +36,10 @@ def test_what_is_linear_in_the_classes_has_the_same_sum_of_their_maps(net, metho
     def values(target):
         return whylens.explain(net, PIXELS, method, target=target, **PLAIN, **params).values
 
-    wanted = 2 * values(0) - values(1)
-    assert np.abs(wanted).max() > 1e-4
+    expected = 2 * values(0) - values(1)
+    assert np.abs(expected).max() > 1e-4
     actual = values(twice_the_first_less_the_second)
-    np.testing.assert_allclose(actual, wanted, rtol=1e-3, atol=1e-5 * np.abs(wanted).max())
+    np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
 
 
 def test_its_value_name_and_unit_are_told_and_it_has_no_probability(net, tmp_path):
@@ -79,10 +79,10 @@ def test_a_region_of_a_segmentation_is_explained_by_the_pixels_it_is_read_from()
     why = whylens.explain(
         Segmenter(), PIXELS, "integrated-gradients", target=mask, baseline="black", **PLAIN
     )
-    wanted = np.zeros((24, 24))
-    wanted[8:16, 4:12] = X[0].sum(0)[8:16, 4:12].numpy() / 64
-    np.testing.assert_allclose(why.values, wanted, atol=1e-5)
-    assert why.score == pytest.approx(wanted.sum(), rel=1e-4)
+    expected = np.zeros((24, 24))
+    expected[8:16, 4:12] = X[0].sum(0)[8:16, 4:12].numpy() / 64
+    np.testing.assert_allclose(why.values, expected, atol=1e-5)
+    assert why.score == pytest.approx(expected.sum(), rel=1e-4)
     assert str(why.target) == "mask"
 
 

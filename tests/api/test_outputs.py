@@ -20,7 +20,7 @@ PHOTO = noisy(3, 1)
 class Then(nn.Module):
     """A small network, and what is done to its scores or its input."""
 
-    def __init__(self, classes, then=lambda z: z, first=lambda x: x):
+    def __init__(self, classes, output=lambda z: z, first=lambda x: x):
         super().__init__()
         torch.manual_seed(classes)
         self.net = nn.Sequential(
@@ -30,10 +30,10 @@ class Then(nn.Module):
             nn.Flatten(),
             nn.Linear(8, classes),
         )
-        self.then, self.first = then, first
+        self.output, self.first = output, first
 
     def forward(self, x):
-        return self.then(self.net(self.first(x)))
+        return self.output(self.net(self.first(x)))
 
 
 def own_answer(net) -> list[float]:
@@ -42,13 +42,13 @@ def own_answer(net) -> list[float]:
         return net(x)[0].tolist()
 
 
-def shown(net, **options) -> list[float]:
+def probabilities_of(net, **options) -> list[float]:
     scores = whylens.predict(net, PHOTO, top=9, **PLAIN, **options)
     return [score.probability for score in sorted(scores, key=lambda score: score.index)]
 
 
 @pytest.mark.parametrize(
-    "then",
+    "output",
     [
         lambda z: z.softmax(-1),
         lambda z: (9 * z).softmax(-1),
@@ -56,10 +56,10 @@ def shown(net, **options) -> list[float]:
         torch.sigmoid,
     ],
 )
-def test_probabilities_are_shown_as_the_network_gives_them(then):
-    net = Then(4, then).eval()
+def test_probabilities_are_shown_as_the_network_gives_them(output):
+    net = Then(4, output).eval()
     backbone = whylens.load_model(net, **PLAIN)
-    assert shown(net) == pytest.approx(own_answer(net), abs=1e-5)
+    assert probabilities_of(net) == pytest.approx(own_answer(net), abs=1e-5)
     assert any("taken for" in note and "probabilit" in note for note in backbone.identity.notes)
     assert whylens.explain(backbone, PHOTO, "grad-cam").values.any()
 
@@ -77,7 +77,7 @@ def test_a_network_under_a_name_is_read_in_the_same_way():
 
 def test_per_cent_are_probabilities():
     net, per_cent = Then(4).eval(), Then(4, lambda z: 100 * z.softmax(-1)).eval()
-    assert shown(per_cent) == pytest.approx(shown(net), abs=1e-5)
+    assert probabilities_of(per_cent) == pytest.approx(probabilities_of(net), abs=1e-5)
 
 
 def test_one_label_of_one_score_is_what_its_sigmoid_says():
@@ -90,7 +90,7 @@ def test_one_label_of_one_score_is_what_its_sigmoid_says():
 
 def test_one_sigmoid_decides_between_two_labels():
     net = Then(1, lambda z: (z - 5).sigmoid()).eval()
-    no, yes = shown(net, labels=("no", "yes"))
+    no, yes = probabilities_of(net, labels=("no", "yes"))
     assert yes == pytest.approx(own_answer(net)[0], abs=1e-5)
     assert no > 0.9
 
@@ -201,7 +201,7 @@ def sharp(z):
 
 
 @pytest.mark.parametrize(
-    ("then", "words"),
+    ("output", "words"),
     [
         (lambda z: -sharp(z).log(), "negative logarithms,"),
         (lambda z: sharp(z).log2(), "logarithms to base 2,"),
@@ -214,19 +214,21 @@ def sharp(z):
         (lambda z: 1 - sharp(z), "1 minus"),
     ],
 )
-def test_what_is_made_of_probabilities_is_read_back(then, words):
-    net = Then(4, then).eval()
-    assert shown(net) == pytest.approx(own_answer(Then(4, sharp).eval()), abs=1e-5)
-    assert words in notes_on(then, 4)
-    if then(torch.zeros(1, 4)).min() > 0:  # of odds as well, where the largest is the likeliest
-        two = Then(2, then).eval()
+def test_what_is_made_of_probabilities_is_read_back(output, words):
+    net = Then(4, output).eval()
+    assert probabilities_of(net) == pytest.approx(own_answer(Then(4, sharp).eval()), abs=1e-5)
+    assert words in notes_on(output, 4)
+    if output(torch.zeros(1, 4)).min() > 0:  # of odds as well, where the largest is the likeliest
+        pair_net = Then(2, output).eval()
         if words != "1 minus":  # of two classes that is the probability of the other
-            assert shown(two) == pytest.approx(own_answer(Then(2, sharp).eval()), abs=1e-5)
+            assert probabilities_of(pair_net) == pytest.approx(
+                own_answer(Then(2, sharp).eval()), abs=1e-5
+            )
 
 
 @pytest.mark.parametrize("classes", [1, 3])
 @pytest.mark.parametrize(
-    "then",
+    "output",
     [
         torch.nn.functional.logsigmoid,
         lambda z: z.sigmoid().log(),
@@ -234,27 +236,27 @@ def test_what_is_made_of_probabilities_is_read_back(then, words):
         lambda z: ((z / 2).tanh() + 1) / 2,
     ],
 )
-def test_what_is_made_of_sigmoids_is_read_back(then, classes):
-    net = Then(classes, then).eval()
+def test_what_is_made_of_sigmoids_is_read_back(output, classes):
+    net = Then(classes, output).eval()
     expected = own_answer(Then(classes, torch.sigmoid).eval())
-    assert shown(net)[-classes:] == pytest.approx(expected, abs=1e-5)
+    assert probabilities_of(net)[-classes:] == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize(
-    "then",
+    "output",
     [
         lambda z: (z + 1).tanh(),
         lambda z: 0.99 * (z + 1).tanh(),
         lambda z: nn.functional.softsign(z + 3),
     ],
 )
-def test_a_score_that_happens_to_be_positive_is_no_probability(then):
-    net = Then(1, then).eval()
+def test_a_score_that_happens_to_be_positive_is_no_probability(output):
+    net = Then(1, output).eval()
     x = probe_inputs(plain_spec(32, 32))
     with torch.no_grad():
         assert float(net(x).min()) > 0
-    assert "as behind a tanh" in notes_on(then, 1)
-    _, yes = shown(net)
+    assert "as behind a tanh" in notes_on(output, 1)
+    _, yes = probabilities_of(net)
     assert yes == pytest.approx(torch.tensor(own_answer(net)[0]).sigmoid().item(), abs=1e-5)
 
 
@@ -267,7 +269,7 @@ def test_a_last_layer_that_is_linear_gives_logits_whatever_they_are():
 
 
 @pytest.mark.parametrize(
-    ("then", "one", "several"),
+    ("output", "single_note", "several_note"),
     [
         (torch.relu, "never negative, so the second label", "the smallest decides"),
         (torch.exp, "odds or a distance", "if odds or counts"),
@@ -276,22 +278,24 @@ def test_a_last_layer_that_is_linear_gives_logits_whatever_they_are():
         (lambda z: (z.sigmoid() + z.exp() / (1 + z.exp())) / 2, "another number", "taken for"),
     ],
 )
-def test_what_numbers_cannot_tell_is_said(then, one, several):
-    assert one in notes_on(then, 1)
-    assert several in notes_on(then)
+def test_what_numbers_cannot_tell_is_said(output, single_note, several_note):
+    assert single_note in notes_on(output, 1)
+    assert several_note in notes_on(output)
 
 
 @pytest.mark.parametrize("classes", [1, 3])
-@pytest.mark.parametrize("then", [lambda z: (z > 0.4).float(), lambda z: (z - 0.4).sign()])
-def test_decisions_are_no_scores(then, classes):
-    assert "they are decisions" in notes_on(then, classes)
+@pytest.mark.parametrize("output", [lambda z: (z > 0.4).float(), lambda z: (z - 0.4).sign()])
+def test_decisions_are_no_scores(output, classes):
+    assert "they are decisions" in notes_on(output, classes)
     one_hot = notes_on(lambda z: nn.functional.one_hot(z.argmax(1), classes).float(), classes)
     assert classes == 1 or "they are decisions" in one_hot
 
 
-@pytest.mark.parametrize("then", [lambda z: z, lambda z: z.log_softmax(1), lambda z: 9 * z.tanh()])
-def test_of_logits_nothing_is_said(then):
-    assert notes_on(then) == ""
+@pytest.mark.parametrize(
+    "output", [lambda z: z, lambda z: z.log_softmax(1), lambda z: 9 * z.tanh()]
+)
+def test_of_logits_nothing_is_said(output):
+    assert notes_on(output) == ""
 
 
 def test_a_map_of_one_position_is_scores():
@@ -309,12 +313,12 @@ def test_features_without_a_classifier_are_noted():
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
 def test_why_a_method_cannot_be_used_names_what_its_owner_can_change():
     def refusal(net, method="grad-cam"):
-        with pytest.raises(whylens.NeedsNotMet) as caught:
+        with pytest.raises(whylens.NeedsNotMet) as error:
             whylens.explain(net, PHOTO, method, **PLAIN)
-        return str(caught.value)
+        return str(error.value)
 
-    traced = torch.jit.trace(Then(3).net.eval(), torch.zeros(1, 3, 32, 32))
-    assert "need the module that it was made from" in refusal(traced)
+    traced_net = torch.jit.trace(Then(3).net.eval(), torch.zeros(1, 3, 32, 32))
+    assert "need the module that it was made from" in refusal(traced_net)
     by_chance = Then(3, first=lambda x: x + torch.randn_like(x))
     assert "random in eval mode" in refusal(by_chance)
     assert "let its forward take any number" in refusal(ReadsOne(3))
@@ -354,5 +358,5 @@ def test_outputs_that_are_no_scores_are_refused_with_the_remedy(net, message):
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
 def test_torchscript_is_named_in_the_notes():
-    scripted = torch.jit.script(Then(3).net.eval())
-    assert any("TorchScript" in n for n in whylens.load_model(scripted, **PLAIN).identity.notes)
+    scripted_net = torch.jit.script(Then(3).net.eval())
+    assert any("TorchScript" in n for n in whylens.load_model(scripted_net, **PLAIN).identity.notes)

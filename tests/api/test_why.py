@@ -56,17 +56,17 @@ def test_scores_say_in_a_word_whether_to_believe(model, photo):
 
 
 def test_what_was_judged_is_kept_and_saved(why, tmp_path):
-    asked = []
+    questions = []
 
     def judge(explanation):
-        asked.append(explanation)
+        questions.append(explanation)
         for word in (None, "mixed"):
             yield replace(explanation, verdict=Verdict(word, "For tests.", fraction=1.0))
 
     fresh = Why(why.explanation, why.prediction, judge=judge)
     fresh.save(tmp_path / "before")
     assert fresh.scores() is fresh.scores()
-    assert asked == [why.explanation]
+    assert questions == [why.explanation]
     fresh.save(tmp_path / "after")
     before, after = (
         json.loads((tmp_path / when / "grad-cam" / "manifest.json").read_text())
@@ -80,22 +80,22 @@ def test_what_was_judged_is_kept_and_saved(why, tmp_path):
 
 
 def test_on_photo_has_the_photo_s_size_and_gaps_where_nothing_was_seen(why):
-    laid = why.on_photo()
-    values, seen = on_original(np.asarray(why.values), why.explanation.view)
-    assert laid.shape == (30, 60)
-    assert np.isnan(laid[:, :15]).all()
-    assert np.isnan(laid[:, 45:]).all()
-    assert np.array_equal(laid[:, 15:45], values[:, 15:45])
-    assert np.array_equal(np.isnan(laid), ~seen)
+    overlay = why.on_photo()
+    values, visible = on_original(np.asarray(why.values), why.explanation.view)
+    assert overlay.shape == (30, 60)
+    assert np.isnan(overlay[:, :15]).all()
+    assert np.isnan(overlay[:, 45:]).all()
+    assert np.array_equal(overlay[:, 15:45], values[:, 15:45])
+    assert np.array_equal(np.isnan(overlay), ~visible)
 
 
 def test_a_picture_of_the_photo_s_size_and_the_files_of_the_zip(why, tmp_path):
     assert why.image().size == (60, 30)
     assert why.image(colormap="viridis") != why.image()
-    written = why.save(tmp_path)
+    paths = why.save(tmp_path)
     call = json.loads((tmp_path / "grad-cam" / "manifest.json").read_text())["command"]
     files = dict(bundle_files(why.explanation, command=call))
-    assert {str(path.relative_to(tmp_path)) for path in written} == set(files)
+    assert {str(path.relative_to(tmp_path)) for path in paths} == set(files)
     assert all((tmp_path / name).read_bytes() == content for name, content in files.items())
     manifest = json.loads((tmp_path / "grad-cam" / "manifest.json").read_text())
     assert manifest["target"]["label"] == "<b>cat</b>"
@@ -104,23 +104,23 @@ def test_a_picture_of_the_photo_s_size_and_the_files_of_the_zip(why, tmp_path):
 def test_the_manifest_s_command_makes_the_map_again(model, photo, why, tmp_path):
     why.save(tmp_path)
     call = json.loads((tmp_path / "grad-cam" / "manifest.json").read_text())["command"]
-    again = eval(call, {"whylens": whylens, "model": model.module, "image": photo})
-    assert np.array_equal(again.values, why.values)
+    repeat = eval(call, {"whylens": whylens, "model": model.module, "image": photo})
+    assert np.array_equal(repeat.values, why.values)
     contrast = whylens.explain(model, photo, "rise", versus=1, target=0, masks=256, seed=3)
     contrast.save(tmp_path)
     call = json.loads((tmp_path / "rise" / "manifest.json").read_text())["command"]
-    again = eval(call, {"whylens": whylens, "model": model.module, "image": photo})
-    assert np.array_equal(again.values, contrast.values)
+    repeat = eval(call, {"whylens": whylens, "model": model.module, "image": photo})
+    assert np.array_equal(repeat.values, contrast.values)
 
 
 def test_what_cannot_be_written_is_one_sentence_of_our_own(model, photo, why, tmp_path):
     (tmp_path / "taken").write_text("")
-    both = whylens.compare(model, photo, ["grad-cam"])
+    row = whylens.compare(model, photo, ["grad-cam"])
     for write in (
         lambda: why.save(tmp_path / "taken"),
-        lambda: both.save(tmp_path / "taken"),
+        lambda: row.save(tmp_path / "taken"),
         lambda: why.figure(tmp_path / "taken" / "x.png"),
-        lambda: both.figure(tmp_path / "taken" / "x.png"),
+        lambda: row.figure(tmp_path / "taken" / "x.png"),
     ):
         with pytest.raises(whylens.CoreError, match=r"taken.* cannot be read or written: .*\.$"):
             write()
@@ -169,10 +169,10 @@ def test_compare_is_one_row_and_each_map_has_its_own_colours_unless_shared(model
         model, photo, ["grad-cam", "hires-cam", "occlusion"], target=0, shared=True
     )
     assert len({why.unit for why in shared}) == 2  # of Grad-CAM one colour is another value
-    own = [scale_of(why.result).high for why in shared]
-    assert own[1] != own[2]
-    largest = max(own[1:])
-    assert [scale.high for scale in shared.scales()] == [own[0], largest, largest]
+    highs = [scale_of(why.result).high for why in shared]
+    assert highs[1] != highs[2]
+    largest = max(highs[1:])
+    assert [scale.high for scale in shared.scales()] == [highs[0], largest, largest]
     assert {scale.low < 0 for scale in shared.scales()} == {True}
     width, height = row.image().size
     assert width > 2 * 280
@@ -185,16 +185,16 @@ def test_compare_is_one_row_and_each_map_has_its_own_colours_unless_shared(model
 
 def test_answers_become_figures(model, photo, why, tmp_path):
     pytest.importorskip("matplotlib", reason="Matplotlib is not installed")
-    path, cited = why.figure(tmp_path / "one.png", colormap="viridis")
+    path, citation = why.figure(tmp_path / "one.png", colormap="viridis")
     with Image.open(path) as picture:
         assert picture.width == round(85 / 25.4 * 300)
-    assert "Selvaraju" in cited.read_text()
+    assert "Selvaraju" in citation.read_text()
     row = whylens.compare(model, photo, ["grad-cam", "hires-cam"], target=0, shared=True)
-    path, cited = row.figure(tmp_path / "row.svg", original=False)
+    path, citation = row.figure(tmp_path / "row.svg", original=False)
     high = {f"> {scale.high:.4g}" for scale in row.scales()}
     assert len(high) == 1
     assert path.read_text().count(escape(high.pop())) >= 2
-    assert cited.read_text().count("@misc") == 2
+    assert citation.read_text().count("@misc") == 2
 
 
 def test_compare_fails_where_no_method_answers(model, photo):

@@ -118,12 +118,12 @@ def rounded(net, kind):
 
 @pytest.mark.parametrize("name", WRAPPED)
 def test_a_wrapper_gives_the_map_of_what_it_wraps(name, net, pixels):
-    wrapped = WRAPPED[name](net)
-    kinds = {p.dtype for p in wrapped.parameters()}
+    wrapper = WRAPPED[name](net)
+    kinds = {p.dtype for p in wrapper.parameters()}
     tolerance = {"float16": 5e-3, "bfloat16": 5e-2}.get(name, 1e-5)
-    wanted, got = grad_cam(net, pixels), grad_cam(wrapped, pixels)
-    assert np.abs(got - wanted).max() <= tolerance * np.abs(wanted).max()
-    assert {p.dtype for p in wrapped.parameters()} == kinds
+    expected, actual = grad_cam(net, pixels), grad_cam(wrapper, pixels)
+    assert np.abs(actual - expected).max() <= tolerance * np.abs(expected).max()
+    assert {p.dtype for p in wrapper.parameters()} == kinds
 
 
 Heads = namedtuple("Heads", "kind breed age")
@@ -138,14 +138,14 @@ HEADS = {
 def test_one_of_several_outputs_is_explained_by_its_name(kind, net, pixels, tmp_path):
     heads = Inside(net, HEADS[kind])
     keys = (0, 1, 2) if kind == "tuple" else Heads._fields
-    wanted = grad_cam(net, pixels)
+    expected = grad_cam(net, pixels)
     for key in (keys[0], 0) if kind == "named tuple" else keys[:1]:
-        assert np.abs(grad_cam(heads, pixels, output=key) - wanted).max() <= 1e-5 * wanted.max()
+        assert np.abs(grad_cam(heads, pixels, output=key) - expected).max() <= 1e-5 * expected.max()
     assert whylens.load_model(heads, **PLAIN, output=keys[1]).labels == ("class 0", "class 1")
     assert whylens.load_model(heads, **PLAIN, labels=("a", "b")).labels == ("a", "b")
-    with pytest.raises(BadArtifact) as caught:
+    with pytest.raises(BadArtifact) as error:
         whylens.load_model(heads, **PLAIN)
-    assert f"{keys[0]!r} (3 scores), {keys[1]!r} (2 scores)" in str(caught.value)
+    assert f"{keys[0]!r} (3 scores), {keys[1]!r} (2 scores)" in str(error.value)
     with pytest.raises(BadInput, match=r"no output 'height'. It has: "):
         whylens.load_model(heads, **PLAIN, output="height")
     why = whylens.explain(heads, pixels, "occlusion", **PLAIN, output=keys[2], unit="years")
@@ -155,9 +155,9 @@ def test_one_of_several_outputs_is_explained_by_its_name(kind, net, pixels, tmp_
     assert str(why.prediction) == f"{keys[2]} {why.score:.4g} years"
     assert why.probability is None
     (path,) = (path for path in why.save(tmp_path) if path.name == "manifest.json")
-    described = json.loads(path.read_text())
-    assert described["model"]["output"] == keys[2]
-    assert f"unit='years', output={keys[2]!r}" in described["command"]
+    content = json.loads(path.read_text())
+    assert content["model"]["output"] == keys[2]
+    assert f"unit='years', output={keys[2]!r}" in content["command"]
 
 
 def test_an_output_is_found_behind_a_normalisation(net, pixels):
@@ -169,11 +169,11 @@ def test_an_output_is_found_behind_a_normalisation(net, pixels):
         def forward(self, x):
             return self.net(self.norm(x))
 
-    found = whylens.load_model(Normalising(), size=SIZE, output="kind")
-    assert found.input_spec.mean == pytest.approx(MEAN, abs=1e-4)
-    wanted = whylens.explain(net, pixels, "grad-cam", target=1, size=SIZE, mean=MEAN, std=STD)
-    actual = whylens.explain(found, pixels, "grad-cam", target=1)
-    np.testing.assert_allclose(actual.values, wanted.values, atol=1e-4 * wanted.values.max())
+    model = whylens.load_model(Normalising(), size=SIZE, output="kind")
+    assert model.input_spec.mean == pytest.approx(MEAN, abs=1e-4)
+    expected = whylens.explain(net, pixels, "grad-cam", target=1, size=SIZE, mean=MEAN, std=STD)
+    actual = whylens.explain(model, pixels, "grad-cam", target=1)
+    np.testing.assert_allclose(actual.values, expected.values, atol=1e-4 * expected.values.max())
 
 
 def test_an_output_that_is_no_scores_and_one_that_is_alone_are_refused_in_words(net, pixels):
@@ -185,12 +185,12 @@ def test_an_output_that_is_no_scores_and_one_that_is_alone_are_refused_in_words(
     why = whylens.explain(
         maps, pixels, "occlusion", target=lambda y: y["map"].sum((1, 2, 3)), **PLAIN
     )
-    other = whylens.explain(net, pixels, "occlusion", target=lambda y: y.sum(1), **PLAIN)
-    np.testing.assert_allclose(why.values, other.values, atol=1e-6)
-    named = whylens.explain(
+    by_function = whylens.explain(net, pixels, "occlusion", target=lambda y: y.sum(1), **PLAIN)
+    np.testing.assert_allclose(why.values, by_function.values, atol=1e-6)
+    by_output = whylens.explain(
         maps, pixels, "occlusion", target=lambda y: y.sum(1), output="kind", **PLAIN
     )
-    np.testing.assert_allclose(named.values, other.values, atol=1e-6)
+    np.testing.assert_allclose(by_output.values, by_function.values, atol=1e-6)
 
 
 class Plain(nn.Module):
@@ -221,10 +221,10 @@ def remembering(net):
     "kind", [torch.jit.script, torch.fx.symbolic_trace, weight_norm, remembering]
 )
 def test_networks_that_are_hard_to_copy(kind, pixels):
-    wanted = whylens.explain(seeded(Plain()), pixels, "occlusion", window=8, target=1, **PLAIN)
+    expected = whylens.explain(seeded(Plain()), pixels, "occlusion", window=8, target=1, **PLAIN)
     net = kind(seeded(Plain()))
-    got = whylens.explain(net, pixels, "occlusion", window=8, target=1, **PLAIN)
-    assert np.abs(got.values - wanted.values).max() <= 1e-5 * np.abs(wanted.values).max()
+    actual = whylens.explain(net, pixels, "occlusion", window=8, target=1, **PLAIN)
+    assert np.abs(actual.values - expected.values).max() <= 1e-5 * np.abs(expected.values).max()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
@@ -254,18 +254,18 @@ class NormalisesInside(nn.Module):
     "shell", [lambda n: nn.Sequential(Normalize(MEAN, STD), n), NormalisesInside]
 )
 def test_a_network_that_normalises_by_itself_is_fed_pixels(shell, net, pixels):
-    wanted = grad_cam(net, pixels, mean=MEAN, std=STD)
+    expected = grad_cam(net, pixels, mean=MEAN, std=STD)
     for options in ({"mean": None, "std": None}, {"mean": 0.0, "std": 1.0}):
-        got = grad_cam(shell(net), pixels, **options)
-        assert np.abs(got - wanted).max() <= 1e-5 * np.abs(wanted).max()
+        actual = grad_cam(shell(net), pixels, **options)
+        assert np.abs(actual - expected).max() <= 1e-5 * np.abs(expected).max()
     backbone = whylens.load_model(shell(net), size=SIZE)
     assert np.allclose(backbone.input_spec.mean, MEAN, atol=1e-6)
     assert np.allclose(backbone.input_spec.std, STD, atol=1e-6)
 
 
 def test_a_shell_that_does_more_than_pass_on_stays(net, pixels):
-    doubled = Inside(net, lambda y: 2 * y)
-    assert np.allclose(grad_cam(doubled, pixels), 2 * grad_cam(net, pixels), rtol=1e-4)
+    doubled_net = Inside(net, lambda y: 2 * y)
+    assert np.allclose(grad_cam(doubled_net, pixels), 2 * grad_cam(net, pixels), rtol=1e-4)
 
 
 def test_scores_that_are_nowhere_are_named(net, pixels):
@@ -280,14 +280,14 @@ def test_scores_that_are_nowhere_are_named(net, pixels):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_distributed_data_parallel_is_unwrapped(net, pixels, tmp_path):
-    wanted = grad_cam(net, pixels)
+    expected = grad_cam(net, pixels)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1
     )
     try:
-        wrapped = nn.parallel.DistributedDataParallel(net)
-        assert np.array_equal(grad_cam(wrapped, pixels), wanted)
-        assert np.array_equal(grad_cam(Lightning(wrapped), pixels), wanted)
+        parallel_net = nn.parallel.DistributedDataParallel(net)
+        assert np.array_equal(grad_cam(parallel_net, pixels), expected)
+        assert np.array_equal(grad_cam(Lightning(parallel_net), pixels), expected)
     finally:
         torch.distributed.destroy_process_group()
 

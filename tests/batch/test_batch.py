@@ -51,14 +51,14 @@ class Here:
 
     workers = 1
 
-    def __init__(self, most: int | None = None, engine: Engine | None = None) -> None:
-        self.most, self.engine = most, engine
+    def __init__(self, limit: int | None = None, engine: Engine | None = None) -> None:
+        self.limit, self.engine = limit, engine
 
     def run(self, job, parts):
         job = pickle.loads(pickle.dumps(job))  # as on its way into another process
         worker = Worker(job.folder, job.out, self.engine)
         for number, part in enumerate(parts):
-            if number == self.most:
+            if number == self.limit:
                 return
             yield worker.work(part)
 
@@ -93,11 +93,11 @@ def engine(place):
 
 @pytest.fixture
 def request_for(place, tmp_path):
-    def asked(out="out", **changes):
-        given = {"methods": METHODS, "shard_size": 3, **changes}
-        return Request(place / "photos", tmp_path / out, "toy", **given)
+    def build(out="out", **changes):
+        options = {"methods": METHODS, "shard_size": 3, **changes}
+        return Request(place / "photos", tmp_path / out, "toy", **options)
 
-    return asked
+    return build
 
 
 @pytest.fixture(scope="module")
@@ -178,43 +178,43 @@ def test_every_file_has_a_seed_of_its_own_that_no_other_file_changes(unbroken):
 
 
 def test_a_file_that_cannot_be_read_is_a_row_that_says_why(unbroken):
-    failed = [row for row in rows_of(unbroken) if row["status"] == "failed"]
-    assert {row["path"] for row in failed} == set(BROKEN)
-    said = {row["path"]: row["error"] for row in failed}
-    assert "not a readable PNG" in said["broken.png"]
-    assert "The file is empty" in said["empty.bmp"]
-    for row in failed:
+    failed_rows = [row for row in rows_of(unbroken) if row["status"] == "failed"]
+    assert {row["path"] for row in failed_rows} == set(BROKEN)
+    errors = {row["path"]: row["error"] for row in failed_rows}
+    assert "not a readable PNG" in errors["broken.png"]
+    assert "The file is empty" in errors["empty.bmp"]
+    for row in failed_rows:
         assert row["map"] is None
         assert row["sha256"] == hashlib.sha256(BROKEN[row["path"]]).hexdigest()
     assert all(row["error"] is None for row in rows_of(unbroken) if row["status"] == "done")
 
 
 def test_peaks_lie_where_the_map_on_the_photo_has_them(engine, unbroken, place):
-    checked = 0
+    count = 0
     for row in rows_of(unbroken):
         if row["status"] == "done" and row["method"] == "grad-cam":
             pixels = read_photo((place / "photos" / row["path"]).read_bytes()).pixels
             *_, answer = engine.explain(Question("toy", pixels), "grad-cam")
-            values, seen = on_original(np.load(unbroken / row["map"]), answer.view)
+            values, visible = on_original(np.load(unbroken / row["map"]), answer.view)
             x, y = row["peak_x"], row["peak_y"]
             # The largest value on the photo, within the cell that holds the map's largest.
-            assert seen[int(y), int(x)]
+            assert visible[int(y), int(x)]
             cell = answer.view.model[0] / answer.view.scale_x / row["shape"][1]
             best_y, best_x = np.unravel_index(values.argmax(), values.shape)
             assert abs(best_x + 0.5 - x) <= cell / 2 + 1
             assert abs(best_y + 0.5 - y) <= cell / 2 + 1
-            checked += 1
-    assert checked == len(PHOTOS)
+            count += 1
+    assert count == len(PHOTOS)
 
 
-@pytest.mark.parametrize("most", [pytest.param(0, marks=pytest.mark.slow), 3])
-def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(engine, unbroken, request_for, most):
+@pytest.mark.parametrize("limit", [pytest.param(0, marks=pytest.mark.slow), 3])
+def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(engine, unbroken, request_for, limit):
     request = request_for()
     with pytest.raises(FileNotFoundError):  # the parts that are still to come
-        run(explain_folder(request, Here(most, engine)))
-    assert len(finished_shards(request.out)) == most
+        run(explain_folder(request, Here(limit, engine)))
+    assert len(finished_shards(request.out)) == limit
     summary = run(explain_folder(request, Here(engine=engine)))
-    assert summary.resumed == 3 * most
+    assert summary.resumed == 3 * limit
     assert tree(request.out) == tree(unbroken)
 
 
@@ -226,14 +226,14 @@ def test_whatever_rename_is_the_last_nothing_is_lost_or_doubled(
     request, count = request_for(), 0
 
     def stopping(original):
-        def moved(self, *target):
+        def rename(self, *target):
             nonlocal count
             if count == call:
                 raise Stopped
             count += 1
             return original(self, *target)
 
-        return moved
+        return rename
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", stopping(Path.rename))
@@ -250,10 +250,10 @@ def test_two_workers_that_finish_the_same_part_leave_it_as_one_does(engine, unbr
 
     class Twice(Here):
         def run(self, job, parts):
-            worker, other = (Worker(job.folder, job.out, engine) for _ in range(2))
+            worker, rival = (Worker(job.folder, job.out, engine) for _ in range(2))
             for part in parts:
                 # One begins, another finishes first.
-                yield worker.work(part, lambda part=part: other.work(part))
+                yield worker.work(part, lambda part=part: rival.work(part))
 
     run(explain_folder(request, Twice()))
     assert tree(request.out) == tree(unbroken)
@@ -262,8 +262,8 @@ def test_two_workers_that_finish_the_same_part_leave_it_as_one_does(engine, unbr
 def test_the_split_into_parts_changes_no_answer(engine, unbroken, request_for):
     request = request_for(shard_size=1)
     run(explain_folder(request, Here(engine=engine)))
-    one, three = rows_of(request.out), rows_of(unbroken)
-    for a, b in zip(one, three, strict=True):
+    rows, expected = rows_of(request.out), rows_of(unbroken)
+    for a, b in zip(rows, expected, strict=True):
         for column in ("map", "error_map"):
             first, second = a.pop(column), b.pop(column)
             assert (first is None) == (second is None)
@@ -284,7 +284,7 @@ def test_a_run_that_was_begun_otherwise_is_refused_and_kept(engine, request_for)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"maps": "png"}, "maps was 'npy', now 'png'"),
         ({"target": 1, "shard_size": 4}, "shard_size was 3, now 4; target was None, now 1"),
@@ -298,7 +298,7 @@ def test_a_run_that_was_begun_otherwise_is_refused_and_kept(engine, request_for)
         ),
     ],
 )
-def test_plans_say_in_what_they_differ(unbroken, changes, said):
+def test_plans_say_in_what_they_differ(unbroken, changes, message):
     plan = read_plan(unbroken)
     if changes.get("methods"):
         changes = {
@@ -307,7 +307,7 @@ def test_plans_say_in_what_they_differ(unbroken, changes, said):
                 for old, (_, params) in zip(plan.methods, changes["methods"], strict=True)
             )
         }
-    assert said in "; ".join(plan_differences(plan, plan.model_copy(update=changes)))
+    assert message in "; ".join(plan_differences(plan, plan.model_copy(update=changes)))
     assert plan_differences(plan, read_plan(unbroken)) == []
 
 
@@ -323,8 +323,10 @@ def test_another_file_or_other_weights_are_another_plan(engine, place, tmp_path,
         run(explain_folder(request, Here(engine=engine)))
     (tmp_path / "2.png").rename(photos / "2.png")
     plan = read_plan(request.out)
-    other = plan.model_copy(update={"model": plan.model.model_copy(update={"digest": "0" * 64})})
-    (request.out / "plan.json").write_text(other.text())
+    changed_plan = plan.model_copy(
+        update={"model": plan.model.model_copy(update={"digest": "0" * 64})}
+    )
+    (request.out / "plan.json").write_text(changed_plan.text())
     with pytest.raises(BadInput, match=r"model\.digest was '0000"):
         run(explain_folder(request, Here(engine=engine)))
     with pytest.raises(BadArtifact, match="other network than the plan"):
@@ -352,8 +354,8 @@ def test_new_files_are_added_and_what_was_there_keeps_its_bytes(
     assert paths == ["1.png", "3.png", "5.png", "7.png", "0.png", "2.png"]
     assert [read_plan(request.out).span(shard) for shard in range(3)] == [(0, 3), (3, 4), (4, 6)]
     assert read_plan(request.out).shard_of(5) == (2, 1)
-    again = run(explain_folder(request, Here(engine=engine)))
-    assert (again.images, again.resumed) == (6, 6)
+    repeat = run(explain_folder(request, Here(engine=engine)))
+    assert (repeat.images, repeat.resumed) == (6, 6)
     (photos / "1.png").write_bytes(picture + b"longer")
     with pytest.raises(BadInput, match="other files or sizes"):
         run(explain_folder(request, Here(engine=engine)))
@@ -376,7 +378,7 @@ def test_two_runs_do_not_write_into_one_folder(engine, request_for):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"methods": {"gradcam": {}}}, "Did you mean"),
         ({"target": "eel"}, "no class called 'eel'"),
@@ -385,10 +387,10 @@ def test_two_runs_do_not_write_into_one_folder(engine, request_for):
     ],
 )
 def test_what_cannot_be_done_is_said_before_any_file_is_listed(
-    engine, request_for, changes, said, monkeypatch
+    engine, request_for, changes, message, monkeypatch
 ):
     monkeypatch.setattr("whylens.core.batch.run.write_listing", None)
-    with pytest.raises(CoreError, match=said):
+    with pytest.raises(CoreError, match=message):
         run(explain_folder(request_for(**changes), Here(engine=engine)))
 
 
@@ -401,10 +403,10 @@ def test_maps_of_a_folder_are_judged_where_that_is_asked(engine, place, tmp_path
     (row,) = rows_of(request.out)
     question = Question("toy", np.asarray(photo), seed=row["seed"])
     *_, answer = engine.explain(question, "layer-cam")
-    *_, judged = engine.judge(answer)
-    assert row["verdict"] == judged.verdict.word
-    assert row["verdict_reason"] == judged.verdict.reason
-    assert dict(row["scores"]) == pytest.approx(judged.verdict.figures, abs=1e-4)
+    *_, expected = engine.judge(answer)
+    assert row["verdict"] == expected.verdict.word
+    assert row["verdict_reason"] == expected.verdict.reason
+    assert dict(row["scores"]) == pytest.approx(expected.verdict.figures, abs=1e-4)
     # Of this toy little can be measured: how scores are written is told by made-up ones.
     scores = {
         "deletion": Score(0.2, 0.4), "random_weights": Score(0.1), "seeds": Score(None, 0.0, "No."),
@@ -424,13 +426,13 @@ def test_png_maps_hold_the_values_in_65536_steps(engine, request_for, unbroken):
     exact = {(r["path"], r["method"]): r for r in rows_of(unbroken)}
     for row in rows_of(request.out):
         if row["status"] == "done":
-            same = exact[row["path"], row["method"]]
-            found = map_values(
+            exact_row = exact[row["path"], row["method"]]
+            values = map_values(
                 (request.out / row["map"]).read_bytes(), row["minimum"], row["maximum"]
             )
             step = (row["maximum"] - row["minimum"]) / 65535
-            wanted = np.load(unbroken / same["map"])
-            assert np.abs(found - wanted).max() <= 0.51 * step + 1e-7 * np.abs(wanted).max()
+            expected = np.load(unbroken / exact_row["map"])
+            assert np.abs(values - expected).max() <= 0.51 * step + 1e-7 * np.abs(expected).max()
             with Image.open(request.out / row["map"]) as picture:
                 assert picture.mode == "I;16"
 
@@ -448,11 +450,11 @@ def test_signals_are_explained_by_a_network_that_reads_them(engine, tmp_path, mo
     from whylens.core.models.random_weights import randomize_weights
 
     module = randomize_weights(build("signal_cnn", classes=3), seed=5)
-    described = {
+    description = {
         "architecture": "signal_cnn", "input_size": (40,), "mean": (0.0,), "std": (1.0,),
         "labels": ("x", "y", "z"), "licence": "none: random numbers", "trained": False,
     }  # fmt: skip
-    write_checkpoint(tmp_path / "checkpoints" / "waves", module.state_dict(), described)
+    write_checkpoint(tmp_path / "checkpoints" / "waves", module.state_dict(), description)
     monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(tmp_path / "checkpoints"))
     data = tmp_path / "data"
     data.mkdir()
@@ -462,16 +464,16 @@ def test_signals_are_explained_by_a_network_that_reads_them(engine, tmp_path, mo
     out = tmp_path / "out"
     request = Request(data, out, "waves", {"grad-cam": {}}, maps="png", report=True)
     run(explain_folder(request, Here(engine=engine)))
-    one, two = rows_of(out)
-    assert (one["path"], one["status"], one["peak_y"], one["width"]) == (
+    first, second = rows_of(out)
+    assert (first["path"], first["status"], first["peak_y"], first["width"]) == (
         "one.csv",
         "done",
         None,
         None,
     )
-    assert 0 < one["peak_x"] < 40
-    assert (two["path"], two["status"]) == ("two.npy", "failed")
-    assert "(1, 30)" in two["error"]
+    assert 0 < first["peak_x"] < 40
+    assert (second["path"], second["status"]) == ("two.npy", "failed")
+    assert "(1, 30)" in second["error"]
     report = (out / "report.html").read_text()
     assert report.count("data:image/jpeg") == 3  # both signals, and the map of one
     assert report.index("one.csv") < report.index("two.npy")
@@ -487,18 +489,18 @@ def test_files_are_listed_in_the_order_of_their_paths_as_text(tmp_path, monkeypa
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"x")
     skipped: Counter[str] = Counter()
-    found = write_listing(root, root / "out", PICTURES, tmp_path / "files", skipped=skipped)
-    assert found.count == len(names)
+    files = write_listing(root, root / "out", PICTURES, tmp_path / "files", skipped=skipped)
+    assert files.count == len(names)
     assert skipped == {".txt": 1, "": 1}
     assert skipped_words(skipped) == "1 without an ending and 1 .txt"
-    wanted = sorted(name.encode() for name in names)
+    expected = sorted(name.encode() for name in names)
     for start in range(len(names)):
         for stop in range(start + 1, len(names) + 1):
-            assert read_listing(tmp_path / "files", start, stop) == wanted[start:stop]
-    again = write_listing(root, root / "out", PICTURES, tmp_path / "files2")
-    assert again == found
+            assert read_listing(tmp_path / "files", start, stop) == expected[start:stop]
+    repeat = write_listing(root, root / "out", PICTURES, tmp_path / "files2")
+    assert repeat == files
     (root / "a.png").write_bytes(b"longer")
-    assert write_listing(root, root / "out", PICTURES, tmp_path / "files2") != found
+    assert write_listing(root, root / "out", PICTURES, tmp_path / "files2") != files
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path):
@@ -520,10 +522,10 @@ def test_names_that_are_no_text_and_links_to_nothing_are_rows_too(
     (photos / "gone.png").symlink_to(photos / "nowhere.png")
     request = replace(request_for(), folder=photos, methods={"grad-cam": {}})
     run(explain_folder(request, Here(engine=engine)))
-    gone, odd = rows_of(request.out)
-    assert (gone["path"], gone["status"]) == ("gone.png", "failed")
-    assert "No such file" in gone["error"]
-    assert (odd["path"], odd["status"]) == ("\\xff\\xfe.png", "done")
+    missing_row, odd_row = rows_of(request.out)
+    assert (missing_row["path"], missing_row["status"]) == ("gone.png", "failed")
+    assert "No such file" in missing_row["error"]
+    assert (odd_row["path"], odd_row["status"]) == ("\\xff\\xfe.png", "done")
 
 
 def test_a_file_too_large_is_not_even_read(tmp_path):

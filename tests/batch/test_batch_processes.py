@@ -26,10 +26,10 @@ def job(kind, place, threads=1):
 
 
 def test_every_part_is_given_out_once_and_told_of_once(tmp_path):
-    said = list(LocalProcesses(2).run(job(TellingJob, tmp_path, threads=3), range(3, 20)))
-    done = [s for s in said if isinstance(s, ShardDone)]
-    assert sorted(s.shard for s in done) == list(range(3, 20))
-    assert sum(s.images for s in said if isinstance(s, FilesDone)) == 17
+    events = list(LocalProcesses(2).run(job(TellingJob, tmp_path, threads=3), range(3, 20)))
+    shards = [s for s in events if isinstance(s, ShardDone)]
+    assert sorted(s.shard for s in shards) == list(range(3, 20))
+    assert sum(s.images for s in events if isinstance(s, FilesDone)) == 17
     parts, threads, workers = zip(*(p.name.split("-") for p in tmp_path.iterdir()), strict=True)
     assert sorted(map(int, parts)) == list(range(3, 20))
     assert set(threads) == {"3"}
@@ -52,25 +52,25 @@ def test_no_more_processes_than_parts_are_started(tmp_path):
 
 
 def test_ctrl_c_is_for_the_process_that_started_the_others(tmp_path, capfd):
-    said = list(LocalProcesses(2).run(job(InterruptedJob, tmp_path), range(4)))
-    assert sum(isinstance(s, ShardDone) for s in said) == 4
+    events = list(LocalProcesses(2).run(job(InterruptedJob, tmp_path), range(4)))
+    assert sum(isinstance(s, ShardDone) for s in events) == 4
     assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("ignored", [True, False])
 def test_ctrl_c_while_a_process_starts_is_delivered_afterwards(ignored):
     before = signal.getsignal(signal.SIGINT)
-    started = []
+    starts = []
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
         expected = nullcontext() if ignored else pytest.raises(KeyboardInterrupt)
         with expected, interrupts_blocked():
             signal.raise_signal(signal.SIGINT)
-            started.append(True)
+            starts.append(True)
         assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
     finally:
         signal.signal(signal.SIGINT, before)
-    assert started
+    assert starts
 
 
 def test_a_process_that_ends_is_told_of_with_the_remedy(tmp_path):
@@ -102,16 +102,16 @@ def test_after_a_kill_9_no_process_goes_on():
         text=True,
     )
     ids = [int(child.stdout.readline()) for _ in range(2)]
-    watched = []
+    handles = []
     for pid in ids:
         try:
-            watched.append(os.pidfd_open(pid))
+            handles.append(os.pidfd_open(pid))
         except ProcessLookupError:
             continue  # gone already
     child.wait(60)
     child.stdout.close()
     assert child.returncode == -9
-    for handle in watched:
+    for handle in handles:
         ready, _, _ = select.select([handle], [], [], 60)
         os.close(handle)
         assert ready, "a working process outlived the one that started it"

@@ -78,14 +78,14 @@ class Blocks(Dataset):
         masks = {name: place(i) for i, name in enumerate(LABELS)}
 
         def without(names):
-            gone = np.logical_or.reduce(
+            removed_mask = np.logical_or.reduce(
                 [masks[name] for name in names] or [np.zeros_like(pixels[..., 0], bool)]
             )
-            return np.where(gone[..., None], 0, pixels).astype(np.uint8)
+            return np.where(removed_mask[..., None], 0, pixels).astype(np.uint8)
 
         around = LABELS[(LABELS.index(label) + 1) % 3]
-        own = tuple(name for name in LABELS if name != around)
-        return Dissection(own, (around,), frozenset({label}), masks, without)
+        part_names = tuple(name for name in LABELS if name != around)
+        return Dissection(part_names, (around,), frozenset({label}), masks, without)
 
     def hybrid(self, index):
         pixels = self.pixels(index).copy()
@@ -189,14 +189,14 @@ def bench(engine):
 
 
 @pytest.fixture(scope="module")
-def finished(engine, bench, tmp_path_factory):
+def bench_run(engine, bench, tmp_path_factory):
     out = tmp_path_factory.mktemp("bench")
     shares, summary = finish(run_bench(engine, bench, out))
     return out, shares, summary
 
 
-def test_the_true_mask_beats_all_and_a_random_map_is_like_random_maps(finished):
-    _, shares, summary = finished
+def test_the_true_mask_beats_all_and_a_random_map_is_like_random_maps(bench_run):
+    _, shares, summary = bench_run
     rows = {row.method: row for row in summary.rows}
     assert [row.method for row in summary.rows] == [TRUE_MASK, RANDOM_MAP, EDGES, *METHODS]
     assert shares[0] == 0
@@ -242,8 +242,8 @@ def test_the_true_mask_beats_all_and_a_random_map_is_like_random_maps(finished):
     assert exact["mass-in-mask"].pictures == 7
 
 
-def test_a_method_that_fails_is_a_row_with_its_reason(finished):
-    _, _, summary = finished
+def test_a_method_that_fails_is_a_row_with_its_reason(bench_run):
+    _, _, summary = bench_run
     rows = {row.method: row for row in summary.rows}
     assert "of a stranger" in rows["broken"].reason
     assert rows["broken"].failed == 7
@@ -294,21 +294,21 @@ def test_a_hybrid_counts_where_each_class_loses_most_with_its_own_sign(falls, wh
     assert (measure._hybrid(plan, 0, torch.from_numpy) is not None) is whether
 
 
-def test_a_run_that_was_stopped_ends_with_the_same_file(finished, engine, bench, tmp_path):
-    out, _, summary = finished
+def test_a_run_that_was_stopped_ends_with_the_same_file(bench_run, engine, bench, tmp_path):
+    out, _, summary = bench_run
     work = run_bench(engine, bench, tmp_path)
     for _ in range(20):
         next(work)
     work.close()
     with (tmp_path / ROWS).open("ab") as stream:
         stream.write(b'{"method": "exa')  # the machine was switched off
-    shares, again = finish(run_bench(engine, bench, tmp_path))
+    shares, repeat = finish(run_bench(engine, bench, tmp_path))
     assert (tmp_path / ROWS).read_bytes() == (out / ROWS).read_bytes()
-    assert again == summary
+    assert repeat == summary
     assert 0 < shares[0] < 1
-    shares, again = finish(run_bench(engine, bench, tmp_path))
+    shares, repeat = finish(run_bench(engine, bench, tmp_path))
     assert shares == [1.0]
-    assert again == summary
+    assert repeat == summary
 
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255,) * 3}
@@ -374,8 +374,8 @@ def test_an_input_among_others_is_found_in_its_own_tile(tmp_path):
     stepping = Entry(SeenInSteps(), "stepping", "toys", "1")
     registry = Registry({"exact": entry, "stepping": stepping}, datasets={"lights": source})
     engine = Engine(registry, loader=lambda name, progress: backbone)
-    asked = Bench("toy", "lights", ("exact", "stepping"), few=2, random_maps=2)
-    plan = BenchPlan(engine, asked)
+    settings = Bench("toy", "lights", ("exact", "stepping"), few=2, random_maps=2)
+    plan = BenchPlan(engine, settings)
     # One of four classes in each tile, the input's own in every place in turn; what the network
     # does not know is in no mosaic.
     for sight in plan.sights:
@@ -385,8 +385,8 @@ def test_an_input_among_others_is_found_in_its_own_tile(tmp_path):
             continue
         x, size = mosaic.subject.x, (ROWS_HIGH, COLUMNS)
         tiles = [x[0, :, i : i + size[0], j : j + size[1]] for i in (0, 12) for j in (0, 18)]
-        own = engine.subject(plan.question(sight)).x[0]
-        assert [bool((tile == own).all()) for tile in tiles].index(True) == sight.position % 4
+        pixels = engine.subject(plan.question(sight)).x[0]
+        assert [bool((tile == pixels).all()) for tile in tiles].index(True) == sight.position % 4
         assert sorted(int(backbone.logits(tile[None]).argmax()) for tile in tiles) == [0, 1, 2, 3]
         assert mosaic.tile.float().mean() == mosaic.chance == 1 / 4
         assert mosaic.subject.target.index == sight.index % 4
@@ -400,28 +400,30 @@ def test_an_input_among_others_is_found_in_its_own_tile(tmp_path):
 def test_methods_of_many_steps_have_the_figures_that_repeat_them_where_these_are_asked_for(
     engine, bench
 ):
-    def asked(repeats, name, metric):
+    def runs_metric(repeats, name, metric):
         plan = BenchPlan(engine, replace(bench, methods=(name,), few=3, repeats=repeats))
         return [plan.asks(name, metric, sight) for sight in plan.sights if sight.split == "test"]
 
     first = [True] * 3 + [False] * 4  # of seven inputs those that dear figures see
-    assert asked(0, "exact", "random-weights") == asked(0, "stepping", "deletion") == first
-    assert asked(0, "stepping", "random-weights") == [False] * 7
-    assert asked(2, "stepping", "max-sensitivity") == [True] * 2 + [False] * 5
-    assert asked(9, "stepping", "max-sensitivity") == first
-    assert asked(2, "exact", "max-sensitivity") == first
-    assert asked(0, "stepping", "mass-in-mask") == [True] * 7
+    assert (
+        runs_metric(0, "exact", "random-weights") == runs_metric(0, "stepping", "deletion") == first
+    )
+    assert runs_metric(0, "stepping", "random-weights") == [False] * 7
+    assert runs_metric(2, "stepping", "max-sensitivity") == [True] * 2 + [False] * 5
+    assert runs_metric(9, "stepping", "max-sensitivity") == first
+    assert runs_metric(2, "exact", "max-sensitivity") == first
+    assert runs_metric(0, "stepping", "mass-in-mask") == [True] * 7
 
 
-def test_the_table_says_which_figures_methods_of_many_steps_have(finished):
-    _, _, summary = finished
+def test_the_table_says_which_figures_methods_of_many_steps_have(bench_run):
+    _, _, summary = bench_run
     assert "have no figures of whether a map depends on what was" in markdown([summary], ())
-    repeated = replace(summary, repeats=2)
-    assert "no more than the first 2 for the figures of whether" in markdown([repeated], ())
+    short_summary = replace(summary, repeats=2)
+    assert "no more than the first 2 for the figures of whether" in markdown([short_summary], ())
 
 
-def test_a_file_of_another_run_is_refused(finished, bench, engine, tmp_path):
-    out, _, _ = finished
+def test_a_file_of_another_run_is_refused(bench_run, bench, engine, tmp_path):
+    out, _, _ = bench_run
     with pytest.raises(BadInput, match="other weights, pictures or metrics"):
         finish(run_bench(engine, Bench("toy", "blocks", METHODS, pictures=6, few=2), out))
     (tmp_path / ROWS).write_text("nothing\n")
@@ -442,23 +444,23 @@ def test_a_data_set_without_evidence_or_with_other_classes_is_refused(engine, tm
     }
     registry = replace(engine.registry, datasets=sources)
     backbone = engine.backbone("toy")
-    other = Engine(registry, loader=lambda *_: backbone)
+    other_engine = Engine(registry, loader=lambda *_: backbone)
     with pytest.raises(BadInput, match="does not say where the evidence lies"):
-        BenchPlan(other, Bench("toy", "silent", METHODS))
+        BenchPlan(other_engine, Bench("toy", "silent", METHODS))
     with pytest.raises(BadInput, match="other classes"):
-        BenchPlan(other, Bench("toy", "other", METHODS))
+        BenchPlan(other_engine, Bench("toy", "other", METHODS))
 
 
-def test_a_summary_comes_back_from_its_file(finished):
-    _, _, summary = finished
+def test_a_summary_comes_back_from_its_file(bench_run):
+    _, _, summary = bench_run
     assert read_summary(json.dumps(asdict(summary)).encode()) == summary
     for wrong in (b"{}", b"[]", b"", b'{"rows": [{}]}'):
         with pytest.raises(ValueError, match=r"."):
             read_summary(wrong)
 
 
-def test_classes_come_in_turn(finished):
-    out, _, _ = finished
+def test_classes_come_in_turn(bench_run):
+    out, _, _ = bench_run
     lines = [json.loads(line) for line in (out / ROWS).read_text().splitlines()[1:]]
     keys = list(dict.fromkeys(line["picture"] for line in lines if line["split"] == "test"))
     assert keys[:4] == ["test-0", "test-20", "test-40", "test-1"]
@@ -468,8 +470,8 @@ def test_a_mask_is_cut_as_the_photo_is():
     input_spec = plain_spec(4, 4).model_copy(update={"crop": 0.5})
     mask = np.zeros((8, 12), bool)
     mask[2:4, 4:6] = True  # the centre's upper left quarter
-    seen = mask_in_view(mask, input_spec)
-    assert seen.tolist() == [[True, True, False, False]] * 2 + [[False] * 4] * 2
+    view_mask = mask_in_view(mask, input_spec)
+    assert view_mask.tolist() == [[True, True, False, False]] * 2 + [[False] * 4] * 2
 
 
 def test_an_interval_holds_the_mean_and_one_value_has_none():

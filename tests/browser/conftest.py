@@ -34,19 +34,19 @@ OPEN = pytest.StashKey[ExitStack]()
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """Close page and Chromium after the last test of this folder."""
     if nextitem is None or HERE not in nextitem.path.parents:
-        opened = item.config.stash.get(OPEN, None)
-        if opened is not None:
-            opened.close()
+        stack = item.config.stash.get(OPEN, None)
+        if stack is not None:
+            stack.close()
 
 
 @pytest.fixture(scope="session")
-def opened(request) -> ExitStack:
+def exit_stack(request) -> ExitStack:
     """What is closed after the last test of this folder."""
     return request.config.stash.setdefault(OPEN, ExitStack())
 
 
 @pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory, request, opened):
+def checkpoints(tmp_path_factory, request, exit_stack):
     """Toy networks, one that errs, one with hostile labels, and the real SqueezeNet."""
     place = tmp_path_factory.mktemp("browser-checkpoints")
     toy_checkpoint(place / "a-toy")
@@ -55,40 +55,40 @@ def checkpoints(tmp_path_factory, request, opened):
     folders = [str(place), str(ROOT / "checkpoints")]
     if shared_data() is not None:
         folders.append(str(request.getfixturevalue("squeezenet_checkpoints")))
-    patch = opened.enter_context(pytest.MonkeyPatch.context())
+    patch = exit_stack.enter_context(pytest.MonkeyPatch.context())
     patch.setenv("WHYLENS_CHECKPOINTS", ":".join(folders))
 
 
 @pytest.fixture(scope="session")
-def address(checkpoints, opened):
+def address(checkpoints, exit_stack):
     """The page of a few methods that most of these tests visit."""
-    return _served(opened, FEW)
+    return _served(exit_stack, FEW)
 
 
 @pytest.fixture(scope="session")
-def wide_address(checkpoints, opened):
+def wide_address(checkpoints, exit_stack):
     """A page of methods of every family, and of all that are fitted."""
     explainers = load_registry().explainers
     fitted = {name for name, explainer in explainers.items() if explainer.artifact_kind}
-    others = {e.family: name for name, e in explainers.items() if name not in fitted}
-    return _served(opened, {*fitted, *others.values(), "grad-cam", "score-cam", "legrad"})
+    by_family = {e.family: name for name, e in explainers.items() if name not in fitted}
+    return _served(exit_stack, {*fitted, *by_family.values(), "grad-cam", "score-cam", "legrad"})
 
 
-def _served(opened: ExitStack, names: Collection[str]) -> str:
+def _served(exit_stack: ExitStack, names: Collection[str]) -> str:
     from whylens.ui.page.layout import build_page
 
     registry = load_registry()
     entries = {name: entry for name, entry in registry.entries.items() if name in names}
     # Testing every map that they make would cost these tests more than all else they do.
     page = build_page(Engine(replace(registry, entries=entries)), judges=False)
-    opened.callback(page.close)
+    exit_stack.callback(page.close)
     return serve(page)
 
 
 @pytest.fixture(scope="session")
-def browser(opened):
+def browser(exit_stack):
     """A Chromium."""
-    return opened.enter_context(chromium())
+    return exit_stack.enter_context(chromium())
 
 
 @pytest.fixture(scope="session")

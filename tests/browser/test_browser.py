@@ -170,7 +170,7 @@ def test_a_note_for_another_question_takes_no_room_and_hides_nothing_beside_it(b
     note, table = html.stale_note("Of another question."), "<table><tr><td>cat</td></tr></table>"
     page = browser.new_page()
 
-    def shown(state: str, content: str) -> tuple[bool, bool]:
+    def visibility(state: str, content: str) -> tuple[bool, bool]:
         page.set_content(
             f"<style>{css}</style><div class='column wl-answer {state}'><div class='block'><div>"
             f"{html.stamp('one')}{content}</div></div><div class='block'>more</div></div>"
@@ -178,10 +178,10 @@ def test_a_note_for_another_question_takes_no_room_and_hides_nothing_beside_it(b
         block = page.locator(".block").first
         return block.is_visible(), page.locator(".wl-stale-note").is_visible()
 
-    assert shown("", note) == (False, False)
-    assert shown("wl-stale", note) == (True, True)
-    assert shown("", note + table) == (True, False)
-    assert shown("wl-stale", note + table) == (True, True)
+    assert visibility("", note) == (False, False)
+    assert visibility("wl-stale", note) == (True, True)
+    assert visibility("", note + table) == (True, False)
+    assert visibility("wl-stale", note + table) == (True, True)
     page.close()
 
 
@@ -189,7 +189,7 @@ def test_what_is_no_object_is_not_copied_and_objects_are(browser):
     from whylens.ui.page.light_events import LIGHT_COPIES_JS
 
     page = browser.new_page()
-    same, copied, apart = page.evaluate(
+    is_same, copied, is_separate = page.evaluate(
         f"""() => {{
           let copied = 0;
           const first = window.structuredClone;
@@ -201,7 +201,7 @@ def test_what_is_no_object_is_not_copied_and_objects_are(browser):
           return [same, before, other.a !== whole.a && +other.a[0] === 5 && copied === 1];
         }}"""
     )
-    assert (same, copied, apart) == (True, 0, True)
+    assert (is_same, copied, is_separate) == (True, 0, True)
     page.close()
 
 
@@ -264,29 +264,29 @@ def test_a_folder_is_packed_into_zips_of_a_size_with_its_names_and_what_is_left_
         with page.expect_file_chooser() as chooser:
             page.click("[data-folder]")
         chooser.value.set_files(str(tmp_path / folder))
-        said = page.locator("#part [role=status]")
-        expect(said).to_contain_text(folder)
-        expect(said).not_to_contain_text("...")
+        message = page.locator("#part [role=status]")
+        expect(message).to_contain_text(folder)
+        expect(message).not_to_contain_text("...")
         files = page.evaluate(CONTENTS_JS)
-        return said.inner_text(), {name: b64decode(text) for name, text in files.items()}
+        return message.inner_text(), {name: b64decode(text) for name, text in files.items()}
 
-    said, files = choose()
-    assert said == (
+    message, files = choose()
+    assert message == (
         "2 pictures of Mine. 1 left out: no pictures. 1 left out: larger than 0 MB. "
         "1 left out: beyond the first 2."
     )
     assert list(files) == ["Mine part 1.zip", "Mine part 2.zip"]
-    found = {}
-    for packed in files.values():
-        with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+    unpacked = {}
+    for archive_bytes in files.values():
+        with zipfile.ZipFile(io.BytesIO(archive_bytes)) as archive:
             assert archive.testzip() is None
-            found |= {name: archive.read(name) for name in archive.namelist()}
-    assert found == {f"Mine/{n}": contents[n] for n in ("a/Ünï 1.PNG", "b/4.png")}
-    said, files = choose(several=False, most=3)
-    assert "can be given so" in " ".join(said.split())
+            unpacked |= {name: archive.read(name) for name in archive.namelist()}
+    assert unpacked == {f"Mine/{n}": contents[n] for n in ("a/Ünï 1.PNG", "b/4.png")}
+    message, files = choose(several=False, most=3)
+    assert "can be given so" in " ".join(message.split())
     assert not files
-    said, files = choose(several=False, most=1)
-    assert said == (
+    message, files = choose(several=False, most=1)
+    assert message == (
         "1 picture of Mine. 1 left out: no pictures. 1 left out: larger than 0 MB. "
         "2 left out: beyond the first 1."
     )
@@ -297,15 +297,15 @@ def test_a_folder_is_packed_into_zips_of_a_size_with_its_names_and_what_is_left_
         (tmp_path / "Large" / name).parent.mkdir(parents=True)
         Image.fromarray(noise).save(tmp_path / "Large" / name)
     for limit, side in ((10_000, 40), (4_000, 20)):
-        said, files = choose("Large", several=False, bytes=limit)
-        assert "They were made smaller" in said
+        message, files = choose("Large", several=False, bytes=limit)
+        assert "They were made smaller" in message
         assert len(files["Large.zip"]) < limit + 500
         with zipfile.ZipFile(io.BytesIO(files["Large.zip"])) as archive:
             assert archive.namelist() == ["Large/cat/1.png.jpg", "Large/dog/2.png.jpg"]
             sizes = [Image.open(io.BytesIO(archive.read(n))).size for n in archive.namelist()]
         assert sizes == [(2 * side, side)] * 2
-    said, files = choose(bytes=1000, seen=4)
-    assert "Only the first 4 files were looked at." in said
+    message, files = choose(bytes=1000, seen=4)
+    assert "Only the first 4 files were looked at." in message
     assert list(files) == ["Mine.zip"]
     assert not watch.seen
     page.close()
@@ -320,8 +320,8 @@ def test_the_first_screen_answers_before_any_click_and_on_a_phone_too(browser, a
             page.set_viewport_size({"width": width, "height": height})
             page.evaluate(NEXT_FRAME_JS)
             box = page.locator("#answer-picture").bounding_box()
-            seen = min(height, box["y"] + box["height"]) - max(0, box["y"])
-            assert seen >= 0.6 * box["height"]
+            visible = min(height, box["y"] + box["height"]) - max(0, box["y"])
+            assert visible >= 0.6 * box["height"]
         expect(page.locator("#answer-head")).to_contain_text("%")
         expect(page.locator("#predictions button")).to_have_count(5)
         stops = 0
@@ -370,9 +370,9 @@ def test_without_network_and_checkpoints_the_page_works_under_a_banner(browser, 
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("WHYLENS_CHECKPOINTS", raising=False)
         patch.setattr("whylens.core.models.checkpoints.SHIPPED", photo.parent / "none")
-        running = build_page(Engine())
-        with visit(browser, serve(running)) as page:
+        blocks = build_page(Engine())
+        with visit(browser, serve(blocks)) as page:
             expect(page.locator("#banner")).to_contain_text("UNTRAINED")
             expect(page.locator("#model input")).to_have_value(re.compile("untrained:resnet18$"))
             give(page, photo)
-        running.close()
+        blocks.close()

@@ -55,19 +55,19 @@ def end_lines(page) -> None:
     Gradio's client opens one for nothing where an answer came before its event's number was read;
     it ends with the next event.
     """
-    opened, ended = [], []
+    opened_requests, ended_requests = [], []
 
     def listener(requests):
         return lambda request: "/queue/data" in request.url and requests.append(request)
 
-    end = listener(ended)
-    listeners = {"request": listener(opened), "requestfinished": end, "requestfailed": end}
+    end = listener(ended_requests)
+    listeners = {"request": listener(opened_requests), "requestfinished": end, "requestfailed": end}
     for event, listen in listeners.items():
         page.on(event, listen)
-    until = time.monotonic() + PATIENCE / SECONDS
+    deadline = time.monotonic() + PATIENCE / SECONDS
     # Where a line was open before, the event that ends it opens none.
-    while not opened or any(request not in ended for request in opened):
-        assert time.monotonic() < until
+    while not opened_requests or any(request not in ended_requests for request in opened_requests):
+        assert time.monotonic() < deadline
         page.evaluate("document.querySelector('#wake').click()")
         for _ in range(20):
             page.evaluate(NEXT_FRAME_JS)
@@ -111,8 +111,8 @@ def test_every_method_that_is_fitted_shows_pictures(browser, wide_address):
                 continue
             page.locator(f"#{name}-items input").first.check()
             page.click(f"#{name}-apply")
-            edited = page.locator(f"#{name}-edited textarea")
-            expect(edited).to_have_value(re.compile("before.*after"), timeout=PATIENCE)
+            edit_status = page.locator(f"#{name}-edited textarea")
+            expect(edit_status).to_have_value(re.compile("before.*after"), timeout=PATIENCE)
 
 
 @pytest.mark.slow  # one is opened and asked below
@@ -140,20 +140,20 @@ def test_a_photo_is_compared_without_a_click_and_ticked_methods_on_one_scale(toy
     maps = page.locator("#compare-grid img.wl-map")
     expect(maps).to_have_count(2)  # the best quick method of each family
     expect(page.locator("#compare-legend")).to_contain_text("Grad-CAM")
-    chosen = page.locator("#compare-methods .token")
+    tokens = page.locator("#compare-methods .token")
     for title in (load_registry().explainer(name).title for name in names):
-        if title not in (text.strip() for text in chosen.all_inner_texts()):
+        if title not in (text.strip() for text in tokens.all_inner_texts()):
             page.locator("#compare-methods input").fill(title)
             page.get_by_role("option", name=title, exact=True).click()
-    count = chosen.count()
+    count = tokens.count()
     assert count >= len(names)
     page.keyboard.press("Escape")
     page.locator("#compare-networks input").fill("mistaken")
     page.get_by_role("option", name=re.compile("mistaken$")).click()
     page.click("#compare-run")
     await_status(page, "compare", "^Done: .*maps.*Not on mistaken: ")
-    done = page.locator("#compare-status textarea").input_value()
-    number = int(done.split()[1])
+    status = page.locator("#compare-status textarea").input_value()
+    number = int(status.split()[1])
     assert count < number < 2 * count
     expect(maps).to_have_count(number)
     expect(page.locator("#compare-grid h2")).to_have_text(
@@ -177,8 +177,8 @@ def test_a_photo_is_compared_without_a_click_and_ticked_methods_on_one_scale(toy
     page.get_by_label("Shared by maps of one unit").check()
     page.wait_for_function(f"before => {sources} !== before", arg=before)
     expect(page.locator("#compare-download")).to_be_enabled()
-    now = page.locator("#question-id span")
-    question_before = now.get_attribute("data-question")
+    question_id = page.locator("#question-id span")
+    question_before = question_id.get_attribute("data-question")
     # What was striped can be shown to the network, and a part can be chosen by keys.
     whole = page.locator("#answer-by .wl-link")
     whole.click()
@@ -187,13 +187,13 @@ def test_a_photo_is_compared_without_a_click_and_ticked_methods_on_one_scale(toy
     page.get_by_label("A part: drag the frame").check()
     expect(whole).to_have_count(1)
     place = page.locator(".wl-frame").get_attribute("style")
-    question = now.get_attribute("data-question")
+    question = question_id.get_attribute("data-question")
     page.locator(".wl-frame").focus()
     page.keyboard.press("ArrowUp")
     expect(page.locator(".wl-frame")).not_to_have_attribute("style", place)
-    expect(now).not_to_have_attribute("data-question", question)
+    expect(question_id).not_to_have_attribute("data-question", question)
     page.get_by_label("Its own crop").check()
-    expect(now).to_have_attribute("data-question", question_before)
+    expect(question_id).to_have_attribute("data-question", question_before)
 
 
 @pytest.mark.slow  # what a stop ends and leaves is asked in test_page.py and test_workers.py
@@ -223,13 +223,13 @@ def test_stop_stops_and_keeps_the_partial_map(toy_page):
 
 def test_who_waits_is_told_the_place_in_line_and_is_answered_though_the_line_was_closed(toy_page):
     page = toy_page
-    lost, held = [], []
+    lost_urls, held_routes = [], []
 
     def close(route):
-        if lost:  # the answer waits until the words that come before it are read
-            held.append(route)
+        if lost_urls:  # the answer waits until the words that come before it are read
+            held_routes.append(route)
             return
-        lost.append(route.request.url)
+        lost_urls.append(route.request.url)
         # What names no event is told to every one, and the question is the only one.
         place = {"msg": "estimation", "rank": 2, "queue_size": 3, "rank_eta": 20}
         messages = (place, {"msg": "close_stream"})
@@ -238,21 +238,21 @@ def test_who_waits_is_told_the_place_in_line_and_is_answered_though_the_line_was
 
     open_tab(page, "RISE")  # Compare would ask as well, and its line bring this answer
     stale, truth = page.locator("#answer-head.wl-stale"), page.locator("#answer-truth")
-    waiting = page.locator("#answer-waiting p")
+    place_in_line = page.locator("#answer-waiting p")
     expect(stale).to_have_count(0)
     end_lines(page)
-    expect(waiting).to_be_empty()
+    expect(place_in_line).to_be_empty()
     page.route("**/queue/data**", close)
-    other = page.locator("#predictions button[aria-pressed=false]").first.text_content()
-    page.locator("#predictions button", has_text=other).click()
-    expect(waiting).to_have_text("2 before you, about 20 s.")
+    class_text = page.locator("#predictions button[aria-pressed=false]").first.text_content()
+    page.locator("#predictions button", has_text=class_text).click()
+    expect(place_in_line).to_have_text("2 before you, about 20 s.")
     expect(stale).to_have_count(1)
     page.unroute("**/queue/data**")
-    for route in held:
+    for route in held_routes:
         route.continue_()
-    expect(page.locator("#predictions [aria-pressed=true]")).to_have_text(other)
-    expect(truth).to_contain_text(f"{other.rsplit(maxsplit=2)[0]} goes from")
-    expect(waiting).to_be_empty()
+    expect(page.locator("#predictions [aria-pressed=true]")).to_have_text(class_text)
+    expect(truth).to_contain_text(f"{class_text.rsplit(maxsplit=2)[0]} goes from")
+    expect(place_in_line).to_be_empty()
     page.unroute_all(behavior="wait")
 
 
@@ -359,17 +359,17 @@ def test_a_folder_that_is_chosen_or_dropped_is_read_with_the_names_of_its_classe
 ):
     page, folder = toy_page, colour_folder(tmp_path / "Mine", {"goldfish": 2, "daisy": 1})
     (folder / "daisy" / "notes.txt").write_text("no picture")
-    told = "3 pictures of Mine. 1 left out: no pictures."
+    message = "3 pictures of Mine. 1 left out: no pictures."
     open_tab(page, "Many photos")
     place = page.locator("#photos-files").bounding_box()
     page.mouse.wheel(0, place["y"] - 200)
     place = page.locator("#photos-files").bounding_box()
-    where = {"x": place["x"] + place["width"] / 2, "y": place["y"] + place["height"] / 2}
+    point = {"x": place["x"] + place["width"] / 2, "y": place["y"] + place["height"] / 2}
     data = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
     session = page.context.new_cdp_session(page)
     for kind in ("dragEnter", "dragOver", "drop"):
-        session.send("Input.dispatchDragEvent", {"type": kind, **where, "data": data})
-    expect(page.locator("#photos-files-folder")).to_contain_text(told)
+        session.send("Input.dispatchDragEvent", {"type": kind, **point, "data": data})
+    expect(page.locator("#photos-files-folder")).to_contain_text(message)
     expect(page.locator("#photos-files")).to_contain_text("KB")
     page.click("#photos-run")
     await_status(page, "photos", "^Done: . of 3 named right")
@@ -387,14 +387,14 @@ def test_a_folder_that_is_chosen_or_dropped_is_read_with_the_names_of_its_classe
 def test_what_if_answers_for_marks_of_a_map_and_of_the_brush(toy_page):
     page = toy_page
     open_tab(page, "What if")
-    said = page.locator("#whatif-status textarea")
+    status = page.locator("#whatif-status textarea")
     expect(page.locator("#whatif-editor canvas").first).to_be_visible()
     expect(page.locator("#whatif-map input")).to_have_value(re.compile("CAM"))
     page.click("#whatif-mark")
-    expect(said).to_have_value(re.compile("^10 % of it changed: .*elsewhere: .*points"))
+    expect(status).to_have_value(re.compile("^10 % of it changed: .*elsewhere: .*points"))
     expect(page.locator("#whatif-shown img")).to_be_visible()
     expect(page.locator("#whatif-bars")).to_contain_text("Did the maps foresee it?")
-    marked = page.locator("#whatif-shown img").get_attribute("src")
+    marked_image = page.locator("#whatif-shown img").get_attribute("src")
     page.locator("#whatif-editor canvas").first.scroll_into_view_if_needed()
     box = page.locator("#whatif-editor canvas").first.bounding_box()
     middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -402,8 +402,8 @@ def test_what_if_answers_for_marks_of_a_map_and_of_the_brush(toy_page):
     page.mouse.down()
     page.mouse.move(middle[0] + 60, middle[1] + 20, steps=6)
     page.mouse.up()
-    expect(said).not_to_have_value(re.compile("^10 % of it changed"))
-    expect(said).to_have_value(re.compile(r"^\d % of it changed"))
-    expect(page.locator("#whatif-shown img")).not_to_have_attribute("src", marked)
+    expect(status).not_to_have_value(re.compile("^10 % of it changed"))
+    expect(status).to_have_value(re.compile(r"^\d % of it changed"))
+    expect(page.locator("#whatif-shown img")).not_to_have_attribute("src", marked_image)
     page.get_by_label("Show only what is marked").check()
-    expect(said).to_have_value(re.compile(r"^9\d % of it changed"))
+    expect(status).to_have_value(re.compile(r"^9\d % of it changed"))

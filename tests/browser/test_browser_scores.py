@@ -31,21 +31,21 @@ def test_every_map_is_judged_and_the_best_come_first(browser, address, compares)
     # Opened with another picture than the one that is given.
     with visit(browser, f"{address}/?model=painted-cats-breed&example=emberface") as page:
         give(page, ROOT / "examples" / "painted" / "bluebell.jpg")
-        judged = page.locator("#answer-verdict .wl-judged")
-        expect(judged.locator("b")).to_have_text("Holds.", timeout=PATIENCE)
-        judged.locator("summary").click()
-        expect(judged.locator("svg polyline")).to_have_count(2)
+        verdict = page.locator("#answer-verdict .wl-judged")
+        expect(verdict.locator("b")).to_have_text("Holds.", timeout=PATIENCE)
+        verdict.locator("summary").click()
+        expect(verdict.locator("svg polyline")).to_have_count(2)
         # Colours redraw map and legend; what was found out stays.
         page.click("#look button")
         page.get_by_label("Viridis").check()
-        expect(judged.locator("b")).to_have_text("Holds.")
+        expect(verdict.locator("b")).to_have_text("Holds.")
         if not compares:
             return
         page.click("#compare-run")
         await_status(page, "compare", "^Done: .*Judged in ")
-        found = page.locator("#compare-grid .wl-word").all_inner_texts()
-        assert len(found) >= 2
-        assert found == sorted(found, key=WORDS.index)
+        words = page.locator("#compare-grid .wl-word").all_inner_texts()
+        assert len(words) >= 2
+        assert words == sorted(words, key=WORDS.index)
         expect(page.locator("#compare-legend th").nth(1)).to_have_text("Verdict")
         page.get_by_text("How far the maps agree").click()
         expect(page.locator("#compare-legend details td").first).to_have_text("1.00")

@@ -64,10 +64,10 @@ def test_photos_are_explained_by_several_methods(place):
         "--param", "stride=32", "--out", "out",
     )  # fmt: skip
     assert run.exit_code == 0, run.stderr
-    told = json.loads((place / "out" / "two" / "occlusion/manifest.json").read_text())
-    assert told["target"]["label"] == "goldfish"
-    assert told["target"]["versus_label"] == "tench"
-    assert told["parameters"]["stride"] == 32
+    manifest = json.loads((place / "out" / "two" / "occlusion/manifest.json").read_text())
+    assert manifest["target"]["label"] == "goldfish"
+    assert manifest["target"]["versus_label"] == "tench"
+    assert manifest["parameters"]["stride"] == 32
     with Image.open(place / "out" / "one" / "grad-cam/overlay.png") as picture:
         assert picture.size == (80, 60)
     assert len(run.stdout.split()) == 24
@@ -91,8 +91,8 @@ def test_one_bad_photo_of_several_is_named_and_stops_no_other(place):
 def test_an_array_of_a_photo_is_one(tmp_path, capsys):
     pixels = np.random.default_rng(0).integers(0, 4000, (48, 48, 3)).astype(np.uint16)
     np.save(tmp_path / "x.npy", pixels)
-    read = _read_input(tmp_path / "x.npy", "network", plain_spec(32, 32))
-    assert (read["photo"].pixels == np.rint(pixels / 257)).all()
+    fields = _read_input(tmp_path / "x.npy", "network", plain_spec(32, 32))
+    assert (fields["photo"].pixels == np.rint(pixels / 257)).all()
     assert (
         "x.npy: 16-bit values were scaled to 8 bits. Only 12 of its 16" in capsys.readouterr().err
     )
@@ -118,25 +118,25 @@ def test_no_answer_for_another_photo_is_written_over(place):
 def test_scores_are_said_and_written(place):
     words = ("explain", "one.png", "--model", "toy", "--method", "layer-cam", "--scores")
     run = whylens(place, *words, "--out", "scored")
-    told = json.loads((place / "scored" / "layer-cam/manifest.json").read_text())
-    scores = told["scores"]
+    manifest = json.loads((place / "scored" / "layer-cam/manifest.json").read_text())
+    scores = manifest["scores"]
     assert f"LayerCAM: {scores['verdict']}. {scores['reason']}" in run.stderr
-    assert told["command"].endswith("--scores --out out")
+    assert manifest["command"].endswith("--scores --out out")
 
 
 def test_the_command_in_the_manifest_reproduces_the_values(place):
     whylens(place, "explain", "one.png", "--model", "toy", "--method", "occlusion", "--out", "a")
-    told = json.loads((place / "a" / "occlusion/manifest.json").read_text())
+    manifest = json.loads((place / "a" / "occlusion/manifest.json").read_text())
     import shlex
 
-    run = whylens(place, *shlex.split(told["command"])[1:-1], "b")
+    run = whylens(place, *shlex.split(manifest["command"])[1:-1], "b")
     assert run.exit_code == 0, run.stderr
     first, second = (np.load(place / f / "occlusion/values.npy") for f in "ab")
     assert np.array_equal(first, second)
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (["explain", "one.png", "--model", "toy", "--method", "gradcam"], 1, "Did you mean"),
         (["explain", "none.png", "--model", "toy", "--method", "cam"], 1, "cannot be read"),
@@ -174,18 +174,18 @@ def test_the_command_in_the_manifest_reproduces_the_values(place):
         (["models", "zzzz"], 1, "no model"),
     ],
 )
-def test_errors_are_one_sentence_on_stderr_and_an_exit_code(place, words, code, said):
+def test_errors_are_one_sentence_on_stderr_and_an_exit_code(place, words, code, message):
     run = whylens(place, *words)
     assert run.exit_code == code
-    assert said in run.stderr
+    assert message in run.stderr
     assert "Traceback" not in run.stderr
     assert run.stdout == ""
 
 
 def test_plugins_lists_all_and_can_speak_json(place):
-    listed = json.loads(whylens(place, "plugins", "--json").stdout)
-    assert [row["name"] for row in listed["explainers"]][:2] == ["cam", "grad-cam"]
-    assert listed["problems"] == []
+    listing = json.loads(whylens(place, "plugins", "--json").stdout)
+    assert [row["name"] for row in listing["explainers"]][:2] == ["cam", "grad-cam"]
+    assert listing["problems"] == []
     assert "Grad-CAM++" in whylens(place, "plugins").stdout
 
 
@@ -231,37 +231,37 @@ def interrupted(explain):
 
 
 def check_partial_map(folder: Path) -> None:
-    told = json.loads((folder / "occlusion/manifest.json").read_text())
-    assert told["finished"] is False
-    assert 0 < told["fraction"] < 1
+    manifest = json.loads((folder / "occlusion/manifest.json").read_text())
+    assert manifest["finished"] is False
+    assert 0 < manifest["fraction"] < 1
     assert np.isfinite(np.load(io.BytesIO((folder / "occlusion/values.npy").read_bytes()))).all()
 
 
-@pytest.mark.parametrize("started", [signal.SIG_IGN, signal.default_int_handler])
-def test_ctrl_c_keeps_the_partial_map_and_says_so(place, monkeypatch, capsys, started):
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.default_int_handler])
+def test_ctrl_c_keeps_the_partial_map_and_says_so(place, monkeypatch, capsys, handler):
     """A shell starts what it puts into the background with SIGINT ignored."""
     monkeypatch.setattr(Engine, "explain", interrupted(Engine.explain))
     monkeypatch.setattr(sys, "argv", ["whylens", *INTERRUPTED_WORDS])
     monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(place / "checkpoints"))
     monkeypatch.chdir(place)
     shutil.rmtree(place / "stopped", ignore_errors=True)
-    before = signal.signal(signal.SIGINT, started)
+    before = signal.signal(signal.SIGINT, handler)
     try:
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as error:
             run_command_line()
     finally:
         signal.signal(signal.SIGINT, before)
-    assert ended.value.code == 130
+    assert error.value.code == 130
     assert "partial map is kept" in capsys.readouterr().err
     check_partial_map(place / "stopped")
 
 
 @pytest.mark.slow  # in a process of its own; within this one is enough to know that it is heard
-@pytest.mark.parametrize("started", ["default_int_handler", "SIG_IGN"])
-def test_ctrl_c_ends_a_process_of_its_own(place, started):
+@pytest.mark.parametrize("handler", ["default_int_handler", "SIG_IGN"])
+def test_ctrl_c_ends_a_process_of_its_own(place, handler):
     shutil.rmtree(place / "stopped", ignore_errors=True)
     code = (
-        f"import signal; signal.signal(signal.SIGINT, signal.{started})\n"
+        f"import signal; signal.signal(signal.SIGINT, signal.{handler})\n"
         "import whylens.ui.cli.app\n"
         "from tests.cli.test_cli import Engine, interrupted\n"
         "Engine.explain = interrupted(Engine.explain)\n"
@@ -280,11 +280,11 @@ def test_ctrl_c_ends_a_process_of_its_own(place, started):
 def test_a_demo_that_is_still_starting_puts_visitors_files_away(monkeypatch, ending):
     from whylens.ui.page import server
 
-    ended = []
+    ends = []
     monkeypatch.setattr(server, "local_engine", lambda costs: Engine())
     monkeypatch.setattr(server, "warm_up", lambda engine: None)
     monkeypatch.setattr(
-        server, "build_page", lambda *_, **__: SimpleNamespace(close=lambda: ended.append(True))
+        server, "build_page", lambda *_, **__: SimpleNamespace(close=lambda: ends.append(True))
     )
     monkeypatch.setattr(server, "launch", lambda *_, **__: signal.raise_signal(ending))
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -294,7 +294,7 @@ def test_a_demo_that_is_still_starting_puts_visitors_files_away(monkeypatch, end
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert ended == [True]
+    assert ends == [True]
 
 
 ENDING = """
@@ -314,15 +314,15 @@ run_and_end(work)
 
 
 @pytest.mark.parametrize(
-    ("code", "status", "said"), [("3", 3, ""), ("None", 0, ""), ("'why'", 1, "why")]
+    ("code", "status", "message"), [("3", 3, ""), ("None", 0, ""), ("'why'", 1, "why")]
 )
-def test_a_process_ends_as_python_does_but_for_taking_all_apart(place, code, status, said):
+def test_a_process_ends_as_python_does_but_for_taking_all_apart(place, code, status, message):
     run = subprocess.run(
         [sys.executable, "-c", ENDING, code], env=environment(place), capture_output=True, text=True
     )
-    assert (run.returncode, run.stderr.strip()) == (status, said)
+    assert (run.returncode, run.stderr.strip()) == (status, message)
     # What Python has to say it says in its own way.
-    assert run.stdout == "thread, at exit" + "taken apart, " * bool(said)
+    assert run.stdout == "thread, at exit" + "taken apart, " * bool(message)
 
 
 def test_a_class_sees_the_address_and_scans_it(monkeypatch, capsys):
@@ -340,9 +340,9 @@ def test_a_class_sees_the_address_and_scans_it(monkeypatch, capsys):
     words = capsys.readouterr().out
     code, _, last = words.strip("\n").rpartition("\n")
     assert last == "Everybody in this network opens http://10.1.2.3:7999/"
-    drawn = io.StringIO()
-    segno.make("http://10.1.2.3:7999/", error="m").terminal(drawn, compact=True)
-    assert code.strip("\n") == drawn.getvalue().strip("\n")
+    terminal = io.StringIO()
+    segno.make("http://10.1.2.3:7999/", error="m").terminal(terminal, compact=True)
+    assert code.strip("\n") == terminal.getvalue().strip("\n")
     assert "in no network" in class_address.class_words(7999, None)
     assert CliRunner().invoke(app, ["demo"]).exit_code == 0
     assert served.pop()[1]["host"] == "127.0.0.1"

@@ -181,11 +181,11 @@ def test_a_report_shows_every_file_with_its_map_and_can_be_had_afterwards(
     assert page.rows[-1][0] == "broken.png"
     assert "not a readable PNG" in page.rows[-1][-1]
     for name in ("ant/one.png", "bee/<b>two.png", "CAT/three.png"):
-        _, _, said, share, true, right, seconds, note = by_name[name]
-        assert said == rows[name]["predicted_label"]
+        _, _, predicted_label, share, true, right, seconds, note = by_name[name]
+        assert predicted_label == rows[name]["predicted_label"]
         assert share == f"{100 * rows[name]['predicted_probability']:.1f} %"
         assert true == name[:3].lower()
-        assert right == ("right" if said == true else "wrong")
+        assert right == ("right" if predicted_label == true else "wrong")
         assert float(seconds) >= 0
         assert note == (rows[name]["blank_because"] or "")
     photos = page.pictures()
@@ -193,8 +193,8 @@ def test_a_report_shows_every_file_with_its_map_and_can_be_had_afterwards(
     *_, answer = in_this_process.explain(
         Question("toy", read_photo((classes / page.rows[1][0]).read_bytes())), "grad-cam"
     )
-    with Image.open(io.BytesIO(thumbnail(explanation_picture(answer)))) as wanted:
-        difference = np.asarray(photos[1], float) - np.asarray(wanted, float)
+    with Image.open(io.BytesIO(thumbnail(explanation_picture(answer)))) as expected:
+        difference = np.asarray(photos[1], float) - np.asarray(expected, float)
     assert np.abs(difference).mean() < (0.5 if kind == "png" else 1e-9)
 
 
@@ -220,8 +220,8 @@ def test_lines_are_aligned_ended_after_a_number_and_can_be_left_out(
     words = ("explain", "names", "--model", "toy", "--method", "cam", "--shard", "2")
     monkeypatch.setattr(explain_folder, "MOST_LINES", 3)
     run = whylens(place, *words, "--out", "lines")
-    said = re.findall(r"^(\S+ +)(?:ant|bee|cat|dog) [\d.]+ %$", run.stderr, re.MULTILINE)
-    assert said == ["?[2Jodd.png  ", "a.png        ", "much-longer.png  "]
+    names = re.findall(r"^(\S+ +)(?:ant|bee|cat|dog) [\d.]+ %$", run.stderr, re.MULTILINE)
+    assert names == ["?[2Jodd.png  ", "a.png        ", "much-longer.png  "]
     assert "\x1b" not in run.stderr
     monkeypatch.setattr(explain_folder, "MOST_LINES", 1)
     run = whylens(place, *words, "--out", "one")
@@ -243,7 +243,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(place, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["photos", "photos/1.png"], "one folder and nothing else"),
         (["photos/1.png", "--format", "png"], "are for a folder"),
@@ -255,12 +255,12 @@ def test_ctrl_c_says_that_the_same_command_goes_on(place, monkeypatch):
         (["photos", "--param", "sampels=3"], "parameter 'sampels'"),
     ],
 )
-def test_what_does_not_go_together_is_refused_in_a_sentence(place, words, said):
+def test_what_does_not_go_together_is_refused_in_a_sentence(place, words, message):
     run = whylens(
         place, "explain", *words, "--model", "toy", "--method", "grad-cam", "--out", "none"
     )
     assert run.exit_code == 1
-    assert said in run.stderr
+    assert message in run.stderr
     assert run.stdout == ""
     assert not (place / "none").exists()
 
@@ -293,5 +293,5 @@ def test_memory_does_not_grow_with_the_number_of_pictures(place):
         text = (place / f"out-{count}" / LOG).read_text()
         lines = [json.loads(line) for line in text.splitlines()]
         peaks[count] = (max(line["peak_bytes"] for line in lines[:-1]), lines[-1]["peak_bytes"])
-    for few, many in zip(peaks[60], peaks[600], strict=True):
-        assert many - few < 40_000_000, peaks
+    for low, high in zip(peaks[60], peaks[600], strict=True):
+        assert high - low < 40_000_000, peaks

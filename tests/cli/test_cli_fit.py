@@ -37,8 +37,8 @@ def run(*words):
 
 
 def test_what_was_fitted_lies_beside_the_checkpoint_and_is_used(place, photos):
-    done = run("toy", photos, "--method", "twin", "--param", "limit=12")
-    assert done.exit_code == 0, done.output
+    result = run("toy", photos, "--method", "twin", "--param", "limit=12")
+    assert result.exit_code == 0, result.output
     assert is_artifact(place / "models" / "toy" / "twin")
     from whylens.core.engine import Engine
     from whylens.core.explanation import Question
@@ -53,8 +53,8 @@ def test_a_folder_that_no_search_finds_keeps_what_its_model_was_fitted_with(
 ):
     folder = (place / "models").rename(place / "elsewhere") / "toy"
     monkeypatch.delenv("WHYLENS_CHECKPOINTS")
-    done = run(folder, photos, "--method", "twin", "--param", "limit=12")
-    assert done.exit_code == 0, done.output
+    result = run(folder, photos, "--method", "twin", "--param", "limit=12")
+    assert result.exit_code == 0, result.output
     assert is_artifact(folder / "twin")
     from whylens.core.engine import Engine
     from whylens.core.explanation import Question
@@ -64,7 +64,7 @@ def test_a_folder_that_no_search_finds_keeps_what_its_model_was_fitted_with(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("toy", "nowhere"), "nowhere"),
         (("toy", "PHOTOS", "--method", "cam"), "needs nothing but the model"),
@@ -73,8 +73,8 @@ def test_a_folder_that_no_search_finds_keeps_what_its_model_was_fitted_with(
         (("toys", "PHOTOS", "--method", "twin"), "toys"),
     ],
 )
-def test_mistakes_are_told_in_one_sentence(place, photos, words, said):
-    done = run(*(photos if word == "PHOTOS" else word for word in words))
-    assert done.exit_code == 1
-    assert said in done.output.replace("\n", " ")
-    assert "Traceback" not in done.output
+def test_mistakes_are_told_in_one_sentence(place, photos, words, message):
+    result = run(*(photos if word == "PHOTOS" else word for word in words))
+    assert result.exit_code == 1
+    assert message in result.output.replace("\n", " ")
+    assert "Traceback" not in result.output

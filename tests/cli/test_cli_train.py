@@ -51,13 +51,13 @@ def test_a_folder_becomes_a_model_that_is_known_by_name(place, monkeypatch):
     assert (report.name, report.recipe["epochs"], report.test.accuracy) == ("fruits", 6, 1.0)
     monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(place / "checkpoints"))
     assert "fruits" in whylens("models", "fruits").stdout
-    again = whylens("train", place / "fruit", "--recipe", place / "slim.json", "--out", out)
-    assert again.exit_code == 1
-    assert "holds a model already. Add --resume" in again.stderr
+    repeat = whylens("train", place / "fruit", "--recipe", place / "slim.json", "--out", out)
+    assert repeat.exit_code == 1
+    assert "holds a model already. Add --resume" in repeat.stderr
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("nowhere", "--backbone", "resnet18"), "whylens: There is no folder nowhere."),
         (("fruit",), "whylens: Which network? Give --backbone"),
@@ -67,11 +67,11 @@ def test_a_folder_becomes_a_model_that_is_known_by_name(place, monkeypatch):
         (("painted-cats:lion", "--backbone", "resnet18"), "no data set 'painted-cats:lion'"),
     ],
 )
-def test_errors_are_one_sentence(place, monkeypatch, tmp_path, words, said):
+def test_errors_are_one_sentence(place, monkeypatch, tmp_path, words, message):
     monkeypatch.chdir(place)
     run = whylens("train", *words, "--out", tmp_path / "m")
     assert run.exit_code == 1
-    assert said in " ".join(run.stderr.split())
+    assert message in " ".join(run.stderr.split())
     assert "Traceback" not in run.stderr
     assert not (tmp_path / "m").exists()
 

@@ -96,16 +96,16 @@ def test_the_package_is_as_ruff_wants_it(package):
     ruff = Path(sys.executable).with_name("ruff")
     assert len(LONGEST) == 30
     for words in (["check"], ["format", "--check"], ["check", "--config", ROOT / "pyproject.toml"]):
-        ignored = ["--ignore", "S101,I001,D102,D103"] if "--config" in words else []
-        command = [str(word) for word in (ruff, *words, *ignored, "--no-cache", package)]
+        ignore_option = ["--ignore", "S101,I001,D102,D103"] if "--config" in words else []
+        command = [str(word) for word in (ruff, *words, *ignore_option, "--no-cache", package)]
         run = subprocess.run(command, cwd=package, capture_output=True, text=True)
         assert run.returncode == 0, run.stdout + run.stderr
 
 
 def test_the_packages_own_test_passes(package, monkeypatch):
     monkeypatch.syspath_prepend(str(package))
-    own = runpy.run_path(str(next(package.glob("test_*.py"))))
-    tests = [function for name, function in own.items() if name.startswith("test_")]
+    test_module = runpy.run_path(str(next(package.glob("test_*.py"))))
+    tests = [function for name, function in test_module.items() if name.startswith("test_")]
     for test in tests:
         (mark,) = test.pytestmark
         for values in mark.args[1]:
@@ -133,13 +133,13 @@ def test_the_packages_explainer_passes_the_conformance_tests(package, monkeypatc
     ((name, module),) = project["entry-points"]["whylens.explainers"].items()
     point = metadata.EntryPoint(name, module, "whylens.explainers")
     registry = load_registry([PluginSource(point, project["name"], "1")], strict=True)
-    candidate, passed = ExplainerUnderTest(registry.explainer(name)), set()
+    candidate, passed_ids = ExplainerUnderTest(registry.explainer(name)), set()
     for check in CHECKS:
         if not check.slow:
             with contextlib.suppress(NotApplicable):
                 check.run(candidate)
-                passed.add(check.number)
-    assert passed >= {1, 2, 3, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17}
+                passed_ids.add(check.number)
+    assert passed_ids >= {1, 2, 3, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17}
 
 
 class Environment:
@@ -181,12 +181,12 @@ def served(venv: Environment, place: Path):
         text=True,
     )
     try:
-        said = []
+        lines = []
         for line in child.stdout:
-            said.append(line)
+            lines.append(line)
             if "Whylens is at" in line:
                 break
-        assert child.poll() is None, "".join(said)
+        assert child.poll() is None, "".join(lines)
         yield f"http://127.0.0.1:{port}"
     finally:
         child.kill()
@@ -212,10 +212,10 @@ def test_a_plugin_from_its_making_to_the_page_and_to_its_problem(tmp_path):
     pixels = np.random.default_rng(4).integers(0, 256, (120, 160, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(photo)
     words = ("-m", "pytest", "-p", "no:cacheprovider", "--explainer", "edge-glow", "-k", "07")
-    loaded = ("-p", "whylens.ui.pytest_plugin")
+    plugin_option = ("-p", "whylens.ui.pytest_plugin")
     quiet = {**environment(tmp_path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    told = venv.run(*words, *loaded, env=quiet, cwd=tmp_path)
-    assert "3 passed" in told.stdout, told.stdout + told.stderr
+    run = venv.run(*words, *plugin_option, env=quiet, cwd=tmp_path)
+    assert "3 passed" in run.stdout, run.stdout + run.stderr
 
     with chromium() as browser:
         with (
@@ -226,8 +226,8 @@ def test_a_plugin_from_its_making_to_the_page_and_to_its_problem(tmp_path):
             page.set_input_files("#photo input[type=file]", str(photo))
             expect(status(page, "compare")).to_have_value(re.compile("^Done"), timeout=PATIENCE)
             page.click("#edge-glow-run")
-            done = re.compile("^Done")
-            expect(status(page, "edge-glow")).to_have_value(done, timeout=PATIENCE)
+            done_text = re.compile("^Done")
+            expect(status(page, "edge-glow")).to_have_value(done_text, timeout=PATIENCE)
             expect(page.locator("#edge-glow-picture img")).to_have_count(2)
             expect(page.locator("#edge-glow-legend")).to_contain_text("per pixel")
 

@@ -44,16 +44,16 @@ def test_its_explainer_passes_the_conformance_tests(monkeypatch):
     registry = load_registry(
         [PluginSource(point, PROJECT["name"], PROJECT["version"])], strict=True
     )
-    candidate, passed = ExplainerUnderTest(registry.explainer(name)), set()
+    candidate, passed_ids = ExplainerUnderTest(registry.explainer(name)), set()
     for check in CHECKS:
         if not check.slow:
             with contextlib.suppress(NotApplicable):
                 check.run(candidate)
-                passed.add(check.number)
-    assert passed >= {1, 2, 3, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17}
+                passed_ids.add(check.number)
+    assert passed_ids >= {1, 2, 3, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17}
 
 
 def test_what_it_needs_is_not_what_whylens_needs():
-    own = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert any(line.startswith("captum") for line in PROJECT["dependencies"])
-    assert not any(line.startswith("captum") for line in own["dependencies"])
+    assert not any(line.startswith("captum") for line in project["dependencies"])

@@ -65,23 +65,23 @@ def test_there_are_eighteen_tests_each_with_a_sentence_and_a_name_of_its_own():
     assert all(c.says.endswith(".") and "\n" not in c.says for c in CHECKS)
 
 
-def failed(candidate: ExplainerUnderTest, checks) -> dict[str, str]:
+def failure_messages(candidate: ExplainerUnderTest, checks) -> dict[str, str]:
     """Return the id and the sentence of every test that fails."""
-    found = {}
+    messages = {}
     for check in checks:
         try:
             check.run(candidate)
         except NotApplicable:
             continue
         except CheckFailed as exc:
-            found[check.id] = str(exc)
-    return found
+            messages[check.id] = str(exc)
+    return messages
 
 
 @brief_and_in_full
 def test_a_sound_explainer_passes_all(brief):
     assert contract_errors(Sound()) == []
-    assert failed(ExplainerUnderTest(Sound(), NETWORKS, brief=brief), QUICK) == {}
+    assert failure_messages(ExplainerUnderTest(Sound(), NETWORKS, brief=brief), QUICK) == {}
 
 
 @brief_and_in_full
@@ -89,10 +89,10 @@ def test_a_sound_explainer_passes_all(brief):
 def test_a_wrong_explainer_fails_the_test_that_is_there_for_it_and_no_other(wrong, brief):
     assert contract_errors(wrong()) == []
     networks = ToyNetworks() if 8 in WRONG[wrong] else NETWORKS
-    found = failed(ExplainerUnderTest(wrong(), networks, brief=brief), QUICK)
-    assert {int(name[:2]) for name in found} == WRONG[wrong]
+    messages = failure_messages(ExplainerUnderTest(wrong(), networks, brief=brief), QUICK)
+    assert {int(name[:2]) for name in messages} == WRONG[wrong]
     # What happened, then what to do about it.
-    assert all(len(text) > 70 and text.endswith(".") for text in found.values())
+    assert all(len(text) > 70 and text.endswith(".") for text in messages.values())
 
 
 def test_every_number_has_a_mistake_that_it_finds():
@@ -118,11 +118,11 @@ def test_sizes_without_signs_pass_where_they_are_declared_in_words_and_shown_as_
     class Signed(Sizes):
         explain = Sound.explain
 
-    assert failed(ExplainerUnderTest(Sizes(), NETWORKS, brief=True), QUICK) == {}
+    assert failure_messages(ExplainerUnderTest(Sizes(), NETWORKS, brief=True), QUICK) == {}
     for undeclared in (Silent, Signed):
-        found = failed(ExplainerUnderTest(undeclared(), NETWORKS, brief=True), QUICK)
-        assert list(found) == ["03-linear-rank"]
-        assert "not in which direction" in found["03-linear-rank"]
+        messages = failure_messages(ExplainerUnderTest(undeclared(), NETWORKS, brief=True), QUICK)
+        assert list(messages) == ["03-linear-rank"]
+        assert "not in which direction" in messages["03-linear-rank"]
 
 
 def test_an_explainer_that_refuses_every_network_does_not_pass_by_refusing():
@@ -130,6 +130,6 @@ def test_an_explainer_that_refuses_every_network_does_not_pass_by_refusing():
         def why_not(self, backbone):
             return "it would rather not"
 
-    found = failed(ExplainerUnderTest(Shy(), NETWORKS, brief=True), QUICK)
-    assert list(found) == ["07-determinism"]
-    assert "it would rather not" in found["07-determinism"]
+    messages = failure_messages(ExplainerUnderTest(Shy(), NETWORKS, brief=True), QUICK)
+    assert list(messages) == ["07-determinism"]
+    assert "it would rather not" in messages["07-determinism"]

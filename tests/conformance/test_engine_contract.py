@@ -118,17 +118,17 @@ def test_an_answer_finishes_and_crosses_a_process_boundary_and_leaves_no_mark(me
             assert not torch.is_grad_enabled()
         assert state(backbone) == before
         assert np.array_equal(question.array, array)
-        again = pickle.loads(pickle.dumps(answers[-1]))
-        assert np.array_equal(figures(again.result), figures(answers[-1].result))
-        assert np.array_equal(again.question.array, question.array)
+        copy = pickle.loads(pickle.dumps(answers[-1]))
+        assert np.array_equal(figures(copy.result), figures(answers[-1].result))
+        assert np.array_equal(copy.question.array, question.array)
         for field in ("method", "title", "plugin", "model", "target", "labels", "score",
                       "probability", "view", "params", "fraction", "seconds", "finished",
                       "reason"):  # fmt: skip
-            assert getattr(again, field) == getattr(answers[-1], field)
-        assert again.title == explainer.title
-        if isinstance(again.result, Heatmap):
-            assert again.result.diagnostics == answers[-1].result.diagnostics
-            assert not again.result.values.flags.writeable
+            assert getattr(copy, field) == getattr(answers[-1], field)
+        assert copy.title == explainer.title
+        if isinstance(copy.result, Heatmap):
+            assert copy.result.diagnostics == answers[-1].result.diagnostics
+            assert not copy.result.values.flags.writeable
 
 
 def _deaf_to_the_picture(module: nn.Module) -> None:
@@ -169,7 +169,7 @@ class DeafNet(nn.Module):
 
 def test_an_unmet_need_is_refused_with_its_reason():
     deaf = wrap(seeded(DeafNet()), input_spec=tinted_spec())
-    refused = 0
+    refusals = 0
     for backbone in (*(make(3) for make in NETWORKS.values()), deaf):
         engine = Engine(REGISTRY, loader=lambda name, progress, net=backbone: net)
         for method in METHODS:
@@ -177,7 +177,7 @@ def test_an_unmet_need_is_refused_with_its_reason():
             reason = under_test(method).refusal(backbone)
             if reason is None:
                 continue
-            refused += 1
+            refusals += 1
             with pytest.raises(NeedsNotMet, match="is not available on") as refusal:
                 explain(engine, question_for(backbone), method)
             assert reason in str(refusal.value)
@@ -185,7 +185,7 @@ def test_an_unmet_need_is_refused_with_its_reason():
             assert unmet or reason == explainer.why_not(backbone)
             for need in unmet:
                 assert f"needs {need.value}: {backbone.unmet[need]}" in str(refusal.value)
-    assert refused > len(METHODS)
+    assert refusals > len(METHODS)
 
 
 def test_what_needs_nothing_explains_a_network_without_map_and_gradients():
@@ -212,8 +212,8 @@ def test_four_threads_with_all_methods_at_once_get_the_answers_that_one_gets():
         # Beside one question, of every other method another class, of the rest another picture.
         for target, seed in ((0, 1), (1, 1) if number % 2 else (2, 2))
     ]
-    alone = [last_figures(engine, question, method) for method, question in work]
-    assert sum(bool(values.any()) for values in alone) > len(work) / 2
+    expected = [last_figures(engine, question, method) for method, question in work]
+    assert sum(bool(values.any()) for values in expected) > len(work) / 2
     failures: list[object] = []
     start = threading.Barrier(4)
 
@@ -225,7 +225,7 @@ def test_four_threads_with_all_methods_at_once_get_the_answers_that_one_gets():
             method, question = work[index]
             try:
                 values = last_figures(engine, question, method)
-                assert difference(values, alone[index]) < 1e-3, method
+                assert difference(values, expected[index]) < 1e-3, method
             except BaseException as failure:  # noqa: BLE001 - a thread's failure is this test's
                 failures.append(failure)
 
@@ -291,7 +291,7 @@ def test_a_stranger_that_changes_the_model_is_reported_and_the_model_evicted(har
     registry = Registry({"vandal": Entry(Vandal(harm), "vandal", "stranger", "1")})
     engine = Engine(registry, loader=lambda name, progress: patches())
     harmed, question = engine.backbone("toy"), question_for(patches())
-    wanted = engine.predict(question)
+    expected = engine.predict(question)
     work = engine.explain(question, "vandal")
     next(work)
     next(work)
@@ -299,7 +299,7 @@ def test_a_stranger_that_changes_the_model_is_reported_and_the_model_evicted(har
         work.close() if stopped else next(work)
     assert engine.models.peek("toy") is None
     assert engine.backbone("toy") is not harmed
-    assert engine.predict(question).classes == wanted.classes
+    assert engine.predict(question).classes == expected.classes
 
 
 def resident() -> int:
@@ -324,11 +324,11 @@ def test_a_thousand_answers_leave_the_process_as_it_was(method, tmp_path, monkey
 
     def marks() -> tuple[object, ...]:
         open_files = len(list(Path("/proc/self/fd").iterdir()))
-        left = sorted(tmp_path.rglob("*"))
-        return state(backbone)["hooks"], open_files, threading.active_count(), left
+        files = sorted(tmp_path.rglob("*"))
+        return state(backbone)["hooks"], open_files, threading.active_count(), files
 
     answer(range(100))
-    before, held = marks(), resident()
+    before, start_memory = marks(), resident()
     answer(range(1000, 2000))
-    assert resident() - held < 20_000_000
+    assert resident() - start_memory < 20_000_000
     assert marks() == before

@@ -61,8 +61,8 @@ def test_the_tests_of_the_folder_run_only_where_they_are_named(run, pytester):
     path = pytester.makepyfile(test_of_the_folder="def test_own():\n    pass\n")
     result = run("--explainer", "cam", "-k", "own or 04")
     result.assert_outcomes(passed=1, deselected=30)
-    named = run("--explainer", "cam", "-k", "own or 04", str(path))
-    named.assert_outcomes(passed=2, deselected=30)
+    named_run = run("--explainer", "cam", "-k", "own or 04", str(path))
+    named_run.assert_outcomes(passed=2, deselected=30)
 
 
 def test_an_unknown_name_is_told_with_close_ones(run):
@@ -111,11 +111,11 @@ def test_a_failure_tells_what_to_mend_and_where_it_was_raised(run, stranger):
     stranger("leaky_plugin", BROKEN)
     result = run("--explainer", "leaky", "-k", "08-state-restored or 17")
     result.assert_outcomes(failed=3, deselected=28)
-    told = result.stdout.str()
-    assert "hooks were left: remove them in a finally block." in told
-    assert "explain() raised IndexError: two axes, please." in told
-    assert 'leaky_plugin.py", line 12, in explain' in told
-    assert "core/conformance" not in told.split("08-state-restored", 1)[1].split("17-axes")[0]
+    output = result.stdout.str()
+    assert "hooks were left: remove them in a finally block." in output
+    assert "explain() raised IndexError: two axes, please." in output
+    assert 'leaky_plugin.py", line 12, in explain' in output
+    assert "core/conformance" not in output.split("08-state-restored", 1)[1].split("17-axes")[0]
 
 
 def test_a_plugin_that_does_not_load_is_told_with_its_problem(run, stranger):

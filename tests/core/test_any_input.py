@@ -26,7 +26,7 @@ from whylens.core.registry import load_registry
 from whylens.core.results import Heatmap
 
 # Drawn alike on every machine, and none is remembered from one run to the next.
-drawn = settings(
+draw_alike = settings(
     max_examples=25, deadline=None, derandomize=True, database=None,
     suppress_health_check=[HealthCheck.too_slow],
 )  # fmt: skip
@@ -36,7 +36,7 @@ LOSSLESS = {"PNG", "TIFF", "BMP", "GIF"}
 REGISTRY = load_registry()
 
 
-@drawn
+@draw_alike
 @given(
     st.integers(1, 90), SIDES, st.sampled_from(MODES), st.sampled_from([*sorted(LOSSLESS), "JPEG"])
 )
@@ -62,7 +62,7 @@ def test_a_photo_of_any_size_and_mode_is_read_as_it_looks(width, height, mode, k
         assert (photo.pixels == grey[..., None]).all()
 
 
-@drawn
+@draw_alike
 @given(
     SIDES, SIDES, SIDES, SIDES, st.floats(0.3, 1.0), st.sampled_from(["center", "border", "squash"])
 )
@@ -73,10 +73,10 @@ def test_a_map_lies_where_the_network_looked(width, height, rows, columns, crop,
     pixels = np.zeros((height, width, 3), np.uint8)
     x, view = photo_tensor(photo_of(pixels), input_spec)
     assert x.shape == (1, 3, rows, columns)
-    values, inside = on_original(np.ones((rows, columns), np.float32), view)
-    assert values.shape == inside.shape == (height, width)
-    assert inside.any()
-    assert np.allclose(values[inside], 1)
+    values, visible = on_original(np.ones((rows, columns), np.float32), view)
+    assert values.shape == visible.shape == (height, width)
+    assert visible.any()
+    assert np.allclose(values[visible], 1)
 
 
 def params_of(method: str) -> st.SearchStrategy[dict[str, object]]:
@@ -92,8 +92,8 @@ def params_of(method: str) -> st.SearchStrategy[dict[str, object]]:
         if field.kind == "float":
             return st.floats(field.low, field.high)
         step = int(field.step) or 1
-        most = max(field.low, min(field.high, 2 * float(trial[field.name])))
-        return st.integers(0, int(most - field.low) // step).map(
+        highest = max(field.low, min(field.high, 2 * float(trial[field.name])))
+        return st.integers(0, int(highest - field.low) // step).map(
             lambda k: int(field.low) + k * step
         )
 
@@ -113,7 +113,7 @@ def test_any_parameters_and_any_photo_give_an_answer_or_a_refusal_in_words(metho
         engine.artifact_store.put_for_visitor(under_test.explainer, backbone, "me", artifact)
     answers = []
 
-    @settings(drawn, max_examples=3)
+    @settings(draw_alike, max_examples=3)
     @given(params_of(method), SIDES, SIDES, st.integers(0, 2))
     def ask(params, width, height, target):
         pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)

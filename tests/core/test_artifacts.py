@@ -48,12 +48,12 @@ def folder(tmp_path, artifact):
 
 
 def test_arrays_and_facts_come_back_as_they_were_written(folder, artifact):
-    again = read_artifact(folder, **BOUND)
-    assert dict(again.facts) == dict(artifact.facts)
-    assert set(again.arrays) == set(artifact.arrays)
+    copy = read_artifact(folder, **BOUND)
+    assert dict(copy.facts) == dict(artifact.facts)
+    assert set(copy.arrays) == set(artifact.arrays)
     for name, array in artifact.arrays.items():
-        assert again.arrays[name].dtype == array.dtype
-        np.testing.assert_array_equal(again.arrays[name], array)
+        assert copy.arrays[name].dtype == array.dtype
+        np.testing.assert_array_equal(copy.arrays[name], array)
 
 
 def test_arrays_stay_on_disk_and_cannot_be_written_through(folder):
@@ -66,11 +66,11 @@ def test_arrays_stay_on_disk_and_cannot_be_written_through(folder):
 def test_the_file_is_the_one_that_safetensors_writes(folder, artifact, monkeypatch):
     from safetensors.numpy import save
 
-    wanted = save(dict(artifact.arrays))
-    assert (folder / ARRAYS).read_bytes() == wanted
+    expected = save(dict(artifact.arrays))
+    assert (folder / ARRAYS).read_bytes() == expected
     monkeypatch.setattr("whylens.core.storage.artifacts._PIECE", 3)  # less than a row
     write_artifact(folder, artifact, model="resnet18", **BOUND)
-    assert (folder / ARRAYS).read_bytes() == wanted
+    assert (folder / ARRAYS).read_bytes() == expected
 
 
 def test_other_readers_of_safetensors_agree(folder, artifact):
@@ -81,15 +81,15 @@ def test_other_readers_of_safetensors_agree(folder, artifact):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"weights": "b" * 64}, "other weights .resnet18, sha256 aaaaaaaaaaaa. than those in use"),
         ({"input_spec": plain_spec(24, 16)}, "another image transform"),
         ({"method": "protopnet"}, "was fitted for 'twin', not 'protopnet'"),
     ],
 )
-def test_an_artifact_of_something_else_is_refused_by_name(folder, change, said):
-    with pytest.raises(BadArtifact, match=said):
+def test_an_artifact_of_something_else_is_refused_by_name(folder, change, message):
+    with pytest.raises(BadArtifact, match=message):
         read_artifact(folder, **{**BOUND, **change})
 
 
@@ -134,33 +134,39 @@ def test_a_half_written_artifact_does_not_count(folder):
 
 
 def test_one_crosses_into_another_process_as_it_is(folder):
-    here = read_artifact(folder, **BOUND)
-    there = pickle.loads(pickle.dumps(here))
-    assert (there.facts, there.digest, there.bytes) == (here.facts, here.digest, here.bytes)
-    for name, array in here.arrays.items():
-        assert there.arrays[name].dtype == array.dtype
-        assert np.array_equal(there.arrays[name], array)
+    original = read_artifact(folder, **BOUND)
+    copy = pickle.loads(pickle.dumps(original))
+    assert (copy.facts, copy.digest, copy.bytes) == (
+        original.facts,
+        original.digest,
+        original.bytes,
+    )
+    for name, array in original.arrays.items():
+        assert copy.arrays[name].dtype == array.dtype
+        assert np.array_equal(copy.arrays[name], array)
     with pytest.raises(BadArtifact, match="damaged: 'rows' is missing"):
-        there.facts["rows"]
+        copy.facts["rows"]
 
 
 def test_what_is_missing_is_the_artifact_s_fault_and_not_a_method_s(folder):
-    again = read_artifact(folder, **BOUND)
-    assert again.facts.get("rows") is None
-    assert "rows" not in again.facts
-    for part in (again.facts, again.arrays):
+    copy = read_artifact(folder, **BOUND)
+    assert copy.facts.get("rows") is None
+    assert "rows" not in copy.facts
+    for part in (copy.facts, copy.arrays):
         with pytest.raises(BadArtifact, match="damaged: 'rows' is missing"):
             part["rows"]
 
 
 def test_killed_at_any_step_the_old_artifact_or_the_new_is_whole(folder, artifact, monkeypatch):
-    changed = Artifact({"labels": np.arange(3, dtype=np.int32)}, {"count": 3})
+    changed_artifact = Artifact({"labels": np.arange(3, dtype=np.int32)}, {"count": 3})
     outcomes, step = [], 1
-    while killed_at(step, monkeypatch, lambda: write_artifact(folder, changed, model="r", **BOUND)):
+    while killed_at(
+        step, monkeypatch, lambda: write_artifact(folder, changed_artifact, model="r", **BOUND)
+    ):
         assert is_artifact(folder)
-        again = read_artifact(folder, **BOUND)
-        assert (again.facts["count"], len(again.arrays["labels"])) in ((7, 7), (3, 3))
-        outcomes.append(again.facts["count"])
+        copy = read_artifact(folder, **BOUND)
+        assert (copy.facts["count"], len(copy.arrays["labels"])) in ((7, 7), (3, 3))
+        outcomes.append(copy.facts["count"])
         # Whatever was left, the next one is written and read.
         write_artifact(folder, artifact, model="resnet18", **BOUND)
         assert read_artifact(folder, **BOUND).facts["count"] == 7
@@ -173,12 +179,12 @@ def test_what_ended_processes_left_is_removed_and_nothing_else(folder, artifact,
     process = subprocess.Popen(["true"])
     process.wait()
     old, fresh = (folder / f".{ARRAYS}.{process.pid}-{name}.part" for name in ("old", "new"))
-    own = folder / f".{ARRAYS}.{os.getpid()}-own.part"
-    for path in (old, fresh, own):
+    own_part = folder / f".{ARRAYS}.{os.getpid()}-own.part"
+    for path in (old, fresh, own_part):
         path.write_bytes(b"half")
-    for path in (old, own):
+    for path in (old, own_part):
         os.utime(path, (1e9, 1e9))
     write_artifact(folder, artifact, model="resnet18", **BOUND)
     assert sorted(path.name for path in folder.iterdir()) == sorted(
-        [ARRAYS, FACTS, fresh.name, own.name]
+        [ARRAYS, FACTS, fresh.name, own_part.name]
     )

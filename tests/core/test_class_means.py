@@ -36,25 +36,26 @@ def toy():
 
 
 def test_the_mean_is_that_of_single_answers_about_each_picture_s_own_class():
-    page, data, told = Engine(loader=lambda *_: toy()), Tinted(), []
-    found = run(
-        mean_maps(page, "toy", "grad-cam", data, params={"signed": True}, per_class=4), told.append
+    page, data, fractions = Engine(loader=lambda *_: toy()), Tinted(), []
+    means = run(
+        mean_maps(page, "toy", "grad-cam", data, params={"signed": True}, per_class=4),
+        fractions.append,
     )
-    assert list(found) == list(data.labels)
-    assert told == sorted(told)
-    assert told[-1] == 1
+    assert list(means) == list(data.labels)
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
     for label, name in enumerate(data.labels):
-        some = [i for i in data.of("val") if data.items[i].label == label][:4]
+        indices = [i for i in data.of("val") if data.items[i].label == label][:4]
         single = []
-        for i in some:
+        for i in indices:
             question = Question("toy", data.pixels(i), target=label)
             *_, answer = page.explain(question, "grad-cam", {"signed": True})
             single.append(answer.result.values.astype(float))
-        mean = found[name]
-        assert mean.count == len(some) == 4
+        mean = means[name]
+        assert mean.count == len(indices) == 4
         assert np.allclose(mean.heatmap.values, np.mean(single, 0), rtol=1e-5)
-        wanted = np.std(single, 0, ddof=1) / 2
-        assert np.allclose(mean.heatmap.error, wanted, rtol=1e-4, atol=1e-7)
+        expected = np.std(single, 0, ddof=1) / 2
+        assert np.allclose(mean.heatmap.error, expected, rtol=1e-4, atol=1e-7)
         assert mean.picture.shape == (*page.backbone("toy").input_spec.size, 3)
 
 
@@ -83,29 +84,31 @@ def test_pictures_of_other_classes_are_refused():
 
 def test_the_command_writes_a_picture_and_values_per_class(place, photos):  # noqa: F811
     words = ["means", "toy", str(photos), "--method", "grad-cam", "--per-class", "2"]
-    done = CliRunner().invoke(app, [*words, "--param", "signed=true", "--out", str(place / "out")])
-    assert done.exit_code == 0, done.output
+    result = CliRunner().invoke(
+        app, [*words, "--param", "signed=true", "--out", str(place / "out")]
+    )
+    assert result.exit_code == 0, result.output
     names = {p.name for p in (place / "out").iterdir()}
     ends = (".png", ".values.npy", ".error.npy")
     assert names == {f"{label}{end}" for label in Tinted.labels for end in ends} | {"means.json"}
-    told = json.loads((place / "out" / "means.json").read_text())
-    assert told["files"] == {n: file_sha256(place / "out" / n) for n in names - {"means.json"}}
-    assert (told["model"], told["method"]) == ("toy", "grad-cam")
-    assert told["parameters"] == {"layer": "last", "signed": True}
-    assert {label: of["pictures"] for label, of in told["classes"].items()} == dict.fromkeys(
+    manifest = json.loads((place / "out" / "means.json").read_text())
+    assert manifest["files"] == {n: file_sha256(place / "out" / n) for n in names - {"means.json"}}
+    assert (manifest["model"], manifest["method"]) == ("toy", "grad-cam")
+    assert manifest["parameters"] == {"layer": "last", "signed": True}
+    assert {label: of["pictures"] for label, of in manifest["classes"].items()} == dict.fromkeys(
         Tinted.labels, 2
     )
     with Image.open(place / "out" / "ant.png") as picture:
         assert picture.size == (64, 64)
     values = np.load(place / "out" / "ant.values.npy")
     assert values.any()
-    data, given = load_dataset(str(photos), {}), {"signed": True}
-    found = run(mean_maps(Engine(), "toy", "grad-cam", data, params=given, per_class=2))
-    assert np.allclose(found["ant"].heatmap.values, values, rtol=1e-4, atol=1e-7)
+    data, params = load_dataset(str(photos), {}), {"signed": True}
+    means = run(mean_maps(Engine(), "toy", "grad-cam", data, params=params, per_class=2))
+    assert np.allclose(means["ant"].heatmap.values, values, rtol=1e-4, atol=1e-7)
 
 
 def test_a_method_that_is_unknown_is_told_in_one_sentence(place, photos):  # noqa: F811
-    done = CliRunner().invoke(app, ["means", "toy", str(photos), "--method", "grad-camm"])
-    assert done.exit_code == 1
-    assert "grad-cam" in done.output
-    assert "Traceback" not in done.output
+    result = CliRunner().invoke(app, ["means", "toy", str(photos), "--method", "grad-camm"])
+    assert result.exit_code == 1
+    assert "grad-cam" in result.output
+    assert "Traceback" not in result.output

@@ -86,14 +86,14 @@ def test_no_answer_is_written_over_another_or_over_a_file_of_somebody_s(tmp_path
     assert place_of(answer_to(photos[0], method="occlusion")) == "out"
     assert place_of(answer_to(photos[1])) == "out/cat-4"
     for kind in ("folder", "file", "unread"):
-        own = tmp_path / "out" / f"own-{kind}"
+        own_path = tmp_path / "out" / f"own-{kind}"
         if kind == "file":
-            own.write_text("mine")
+            own_path.write_text("mine")
         else:
-            own.mkdir()
-            (own / ("manifest.json" if kind == "unread" else "overlay.png")).write_text("mine")
+            own_path.mkdir()
+            (own_path / ("manifest.json" if kind == "unread" else "overlay.png")).write_text("mine")
         # A manifest that cannot be read may be about anything.
-        assert place_of(answer_to(photos[0], method=own.name)).startswith("out/cat")
+        assert place_of(answer_to(photos[0], method=own_path.name)).startswith("out/cat")
     assert (tmp_path / "out" / "own-folder" / "overlay.png").read_text() == "mine"
 
 

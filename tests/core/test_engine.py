@@ -76,11 +76,11 @@ def test_the_target_is_the_predicted_class_unless_asked_otherwise(question):
     page = engine()
     best = page.predict(question).classes[0]
     assert final(page.explain(question, "cam")).target.index == best.index
-    other = (best.index + 1) % 3
-    chosen = final(page.explain(replace(question, target=other), "cam"))
-    assert chosen.target.index == other
-    assert chosen.score == pytest.approx(page.predict(question, top=3).classes[
-        [g.index for g in page.predict(question, top=3).classes].index(other)
+    target = (best.index + 1) % 3
+    answer = final(page.explain(replace(question, target=target), "cam"))
+    assert answer.target.index == target
+    assert answer.score == pytest.approx(page.predict(question, top=3).classes[
+        [g.index for g in page.predict(question, top=3).classes].index(target)
     ].logit)  # fmt: skip
 
 
@@ -100,11 +100,15 @@ def test_probabilities_are_the_softmax_of_the_logits(question):
 
 
 def test_questions_and_answers_cross_a_process_boundary(question):
-    asked = pickle.loads(pickle.dumps(question))
-    answer = final(engine().explain(asked, "occlusion", {"window": 16, "stride": 8}))
-    again = pickle.loads(pickle.dumps(answer))
-    assert np.array_equal(again.result.values, answer.result.values)
-    assert (again.view, again.target, again.params) == (answer.view, answer.target, answer.params)
+    question_copy = pickle.loads(pickle.dumps(question))
+    answer = final(engine().explain(question_copy, "occlusion", {"window": 16, "stride": 8}))
+    answer_copy = pickle.loads(pickle.dumps(answer))
+    assert np.array_equal(answer_copy.result.values, answer.result.values)
+    assert (answer_copy.view, answer_copy.target, answer_copy.params) == (
+        answer.view,
+        answer.target,
+        answer.params,
+    )
 
 
 def test_a_method_that_yields_nothing_has_failed(question):
@@ -127,7 +131,7 @@ def test_an_unmet_need_is_refused_in_words(question):
 
 
 @pytest.mark.parametrize(
-    ("method", "params", "error", "said"),
+    ("method", "params", "error", "message"),
     [
         ("gradcam", {}, UnknownName, "grad-cam"),
         ("occlusion", {"windw": 3}, InvalidParameter, "no parameter 'windw'"),
@@ -135,21 +139,21 @@ def test_an_unmet_need_is_refused_in_words(question):
         ("occlusion", {"fill": "red"}, InvalidParameter, "fill"),
     ],
 )
-def test_wrong_names_and_values_are_named(question, method, params, error, said):
-    with pytest.raises(error, match=said):
+def test_wrong_names_and_values_are_named(question, method, params, error, message):
+    with pytest.raises(error, match=message):
         final(engine().explain(question, method, params))
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"target": 3}, "classes 0 to 2"),
         ({"target": 1, "quantity": "contrast", "versus": 1}, "two different classes"),
         ({"photo": None}, "photo or a signal"),
     ],
 )
-def test_impossible_questions_are_refused(question, change, said):
-    with pytest.raises(BadInput, match=said):
+def test_impossible_questions_are_refused(question, change, message):
+    with pytest.raises(BadInput, match=message):
         final(engine().explain(replace(question, **change), "grad-cam"))
 
 
@@ -170,10 +174,10 @@ def test_a_suspended_question_holds_no_slot(question):
     explainer = Stepper()
     explainer.closed = threading.Event()
     page = engine(registry=registry_of(explainer), slots=1, busy_timeout=0.2)
-    waiting = page.explain(question, "stepper")
-    next(waiting)
+    steps = page.explain(question, "stepper")
+    next(steps)
     assert final(page.explain(question, "stepper")).finished
-    waiting.close()
+    steps.close()
 
 
 def test_a_full_engine_says_so_in_time(question):
@@ -227,13 +231,13 @@ class Wordless(Stepper):
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "message"),
     [
         (Raising, r"'raising' failed \(ZeroDivisionError: by a stranger\)"),
         (Wordless, r"'wordless' failed \(TypeError: its why_not returned 3, not words\)"),
     ],
 )
-def test_a_method_that_cannot_say_why_not_is_refused_alone(question, kind, said, monkeypatch):
+def test_a_method_that_cannot_say_why_not_is_refused_alone(question, kind, message, monkeypatch):
     records = []
     log = logging.Handler()
     log.emit = records.append
@@ -245,8 +249,8 @@ def test_a_method_that_cannot_say_why_not_is_refused_alone(question, kind, said,
     assert final(page.explain(question, "stepper")).finished
     unavailable = page.unavailable("toy")
     assert list(unavailable) == [kind.name]
-    assert re.search(said, unavailable[kind.name])
-    with pytest.raises(NeedsNotMet, match=said):
+    assert re.search(message, unavailable[kind.name])
+    with pytest.raises(NeedsNotMet, match=message):
         final(page.explain(question, kind.name))
     assert all(record.exc_info for record in records)
     assert {record.levelname for record in records} == {"ERROR"}
@@ -292,41 +296,41 @@ def test_a_method_that_changes_the_model_is_reported_and_the_model_loaded_anew(q
 
 
 def test_models_are_made_once_and_the_longest_unused_goes_first():
-    made = []
+    loads = []
 
     def loader(name, progress):
-        made.append(name)
+        loads.append(name)
         return backbone()
 
     size = backbone().prepare().bytes
     page = engine(loader=loader, model_bytes=2 * size)
     for name in ("a", "b", "a", "c", "a", "b"):
         page.backbone(name)
-    assert made == ["a", "b", "c", "b"]
+    assert loads == ["a", "b", "c", "b"]
     assert page.models.bytes <= 2 * size
 
 
 def test_ten_threads_share_one_load():
-    started, made = threading.Barrier(10), []
+    barrier, loads = threading.Barrier(10), []
 
     def loader(name, progress):
-        made.append(name)
+        loads.append(name)
         return backbone()
 
     page = engine(loader=loader)
-    got = []
+    backbones = []
 
     def ask():
-        started.wait(10)
-        got.append(page.backbone("a"))
+        barrier.wait(10)
+        backbones.append(page.backbone("a"))
 
     threads = [threading.Thread(target=ask) for _ in range(10)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(20)
-    assert made == ["a"]
-    assert len({id(b) for b in got}) == 1
+    assert loads == ["a"]
+    assert len({id(b) for b in backbones}) == 1
 
 
 def test_a_failed_load_is_tried_again():
@@ -364,7 +368,7 @@ def test_inference_mode_around_a_call_leaves_no_trace(question):
     engine = Engine(loader=loader)
     with torch.inference_mode():
         engine.predict(question)
-        inside = final(engine.explain(question, "grad-cam")).result.values
+        actual = final(engine.explain(question, "grad-cam")).result.values
     after = final(engine.explain(question, "input-x-gradient")).result.values
-    assert np.array_equal(inside, expected)
+    assert np.array_equal(actual, expected)
     assert np.abs(after).max() > 0

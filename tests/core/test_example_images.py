@@ -21,13 +21,15 @@ def example(value=1.0, **kwargs) -> Example:
     return Example(GREY, kwargs.pop("caption", "a cat"), value, **kwargs)
 
 
-def changed(picture: Image.Image) -> np.ndarray:
+def changed_places(picture: Image.Image) -> np.ndarray:
     return np.argwhere((np.asarray(picture) != 128).any(2))
 
 
 def test_a_mark_is_drawn_at_its_box_and_nowhere_else():
-    found = changed(draw_marks(Image.fromarray(GREY), (NumberedBox(1, 0.2, 0.25, 0.6, 0.75),)))
-    (top, left), (bottom, right) = found.min(0), found.max(0)
+    places = changed_places(
+        draw_marks(Image.fromarray(GREY), (NumberedBox(1, 0.2, 0.25, 0.6, 0.75),))
+    )
+    (top, left), (bottom, right) = places.min(0), places.max(0)
     assert abs(top - 0.25 * 59) <= 2
     assert abs(bottom - 0.75 * 59) <= 2
     assert abs(left - 0.2 * 89) <= 2
@@ -55,9 +57,9 @@ def test_marks_outside_the_picture_are_refused(box):
 def test_likeness_colours_where_it_is_high_and_leaves_the_rest():
     similarity = np.full((2, 3), -0.5, np.float32)
     similarity[0, 2] = 1
-    found = np.asarray(likeness(Image.fromarray(GREY), similarity, "heat"), int)
-    assert np.abs(found[5, 85] - 128).max() > 40
-    assert (found[50, 10] == 128).all()
+    pixels = np.asarray(likeness(Image.fromarray(GREY), similarity, "heat"), int)
+    assert np.abs(pixels[5, 85] - 128).max() > 40
+    assert (pixels[50, 10] == 128).all()
 
 
 def test_a_tile_shows_the_view_at_the_left_of_the_example():

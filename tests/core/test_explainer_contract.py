@@ -157,9 +157,9 @@ def test_a_sound_explainer_has_no_faults():
 )
 @pytest.mark.parametrize("value", ["", "  ", None, 3], ids=repr)
 def test_each_text_must_be_there(field, value):
-    found = contract_errors(spoilt(**{field: value}))
-    assert f"Spoilt.{field} must be a non-empty string." in found
-    assert all(f"Spoilt.{field}" in f or "kebab-case" in f for f in found)
+    errors = contract_errors(spoilt(**{field: value}))
+    assert f"Spoilt.{field} must be a non-empty string." in errors
+    assert all(f"Spoilt.{field}" in f or "kebab-case" in f for f in errors)
 
 
 @pytest.mark.parametrize(
@@ -191,8 +191,8 @@ def test_parameters_must_be_a_class_of_ours(params):
 @pytest.mark.parametrize("trial", [3, {}, NoParams], ids=lambda v: type(v).__name__)
 @pytest.mark.parametrize("field", ["test_params", "test_fit_params"])
 def test_trial_parameters_must_be_of_the_explainers_own_class(field, trial):
-    (found,) = contract_errors(spoilt(**{field: trial}))
-    assert found == f"Spoilt.{field} must be a NoParams or None."
+    (error,) = contract_errors(spoilt(**{field: trial}))
+    assert error == f"Spoilt.{field} must be a NoParams or None."
     assert contract_errors(spoilt(Params=FourKinds, test_params=NoParams())) == [
         "Spoilt.test_params must be a FourKinds or None."
     ]
@@ -200,10 +200,10 @@ def test_trial_parameters_must_be_of_the_explainers_own_class(field, trial):
 
 
 def test_every_parameter_that_cannot_be_drawn_is_listed():
-    found = contract_errors(spoilt(Params=only(a=(str, "x"), b=(bool, True), c=(int, 3))))
-    assert len(found) == 2
-    assert "'a' is of type str" in found[0]
-    assert "'c' needs both ge= and le=" in found[1]
+    errors = contract_errors(spoilt(Params=only(a=(str, "x"), b=(bool, True), c=(int, 3))))
+    assert len(errors) == 2
+    assert "'a' is of type str" in errors[0]
+    assert "'c' needs both ge= and le=" in errors[1]
 
 
 @pytest.mark.parametrize("stranger", [None, "cam", Sound, object()], ids=lambda v: type(v).__name__)
@@ -214,5 +214,5 @@ def test_what_is_no_explainer_is_named_by_its_type(stranger):
 
 
 def test_all_faults_are_found_at_once():
-    found = contract_errors(spoilt(name="Bad Name", title="", needs=(), Params=only(k=(int, 3))))
-    assert len(found) == 4
+    errors = contract_errors(spoilt(name="Bad Name", title="", needs=(), Params=only(k=(int, 3))))
+    assert len(errors) == 4

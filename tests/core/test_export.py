@@ -51,53 +51,53 @@ def test_the_picture_has_the_size_of_the_photo_and_the_values_are_raw(answer):
         photo,
     ]
     assert np.array_equal(Image.open(io.BytesIO(files[photo])), answer.question.pixels)
-    alone = render_explanation(answer, Style(under="alone"))
-    assert np.array_equal(Image.open(io.BytesIO(files["occlusion/map.png"])), alone)
+    map_alone = render_explanation(answer, Style(under="alone"))
+    assert np.array_equal(Image.open(io.BytesIO(files["occlusion/map.png"])), map_alone)
     assert Image.open(io.BytesIO(files["occlusion/overlay.png"])).size == (90, 50)
     values = np.load(io.BytesIO(files["occlusion/values.npy"]), allow_pickle=False)
     assert np.array_equal(values, answer.result.values)
 
 
 def test_the_manifest_tells_all_that_is_needed_to_do_it_again(answer):
-    told = json.loads(dict(bundle_files(answer, source="my cat.png"))["occlusion/manifest.json"])
-    assert told["model"]["weights_sha256"] == answer.model.digest
-    assert told["parameters"] == {"window": 16, "stride": 8, "fill": "blur"}
-    assert told["target"]["quantity"] == "contrast"
-    assert told["target"]["index"] == 1
-    assert told["seed"] == 4
-    assert told["finished"] is True
-    assert set(told["versions"]) >= {"python", "torch", "timm", "numpy", "whylens"}
-    view = told["view"]
-    again = View(tuple(view.pop("original")), tuple(view.pop("model")), **view)
-    assert again == answer.view
+    facts = json.loads(dict(bundle_files(answer, source="my cat.png"))["occlusion/manifest.json"])
+    assert facts["model"]["weights_sha256"] == answer.model.digest
+    assert facts["parameters"] == {"window": 16, "stride": 8, "fill": "blur"}
+    assert facts["target"]["quantity"] == "contrast"
+    assert facts["target"]["index"] == 1
+    assert facts["seed"] == 4
+    assert facts["finished"] is True
+    assert set(facts["versions"]) >= {"python", "torch", "timm", "numpy", "whylens"}
+    view = facts["view"]
+    copy = View(tuple(view.pop("original")), tuple(view.pop("model")), **view)
+    assert copy == answer.view
     high = scale_of(answer.result).high
-    assert told["map"]["colour_scale"] == [-high, high]
-    assert told["style"]["under"] == "auto"
+    assert facts["map"]["colour_scale"] == [-high, high]
+    assert facts["style"]["under"] == "auto"
 
 
 def test_the_scores_of_a_judged_answer_are_taken_home_as_well(answer):
     verdict = Verdict("mixed", "For tests.", deletion=Score(0.2, 0.4, span=(0.1, 0.3)), lead=1.5)
     stream = io.BytesIO()
     write_zip(stream, bundle_files(replace(answer, verdict=verdict)))
-    told = json.loads(zipfile.ZipFile(stream).read("occlusion/manifest.json"))
-    assert told["scores"] == json.loads(json.dumps(verdict.as_dict()))
-    assert told["scores"]["deletion"]["value"] == 0.2
-    assert " --scores " in told["command"]
+    facts = json.loads(zipfile.ZipFile(stream).read("occlusion/manifest.json"))
+    assert facts["scores"] == json.loads(json.dumps(verdict.as_dict()))
+    assert facts["scores"]["deletion"]["value"] == 0.2
+    assert " --scores " in facts["command"]
     plain = json.loads(dict(bundle_files(answer))["occlusion/manifest.json"])
-    assert told == plain | {"scores": told["scores"], "command": told["command"]}
+    assert facts == plain | {"scores": facts["scores"], "command": facts["command"]}
 
 
 def test_what_was_explained_is_read_back_from_the_files_alone(answer, tmp_path):
     style = Style("viridis", 0.8, under="faded")
     write_files(tmp_path, bundle_files(answer, source="my cat.png", style=style))
-    again, same = read_explanation(tmp_path / "occlusion" / "manifest.json")
-    assert same == style
-    assert np.array_equal(again.result.values, answer.result.values)
-    picture = render_explanation(again, same)
+    copy, style_copy = read_explanation(tmp_path / "occlusion" / "manifest.json")
+    assert style_copy == style
+    assert np.array_equal(copy.result.values, answer.result.values)
+    picture = render_explanation(copy, style_copy)
     assert np.array_equal(picture, render_explanation(answer, style))
     for name in ("method", "title", "plugin", "target", "labels", "score", "view", "reference"):
-        assert getattr(again, name) == getattr(answer, name), name
-    assert manifest(again, source="my cat.png", style=same) == manifest(
+        assert getattr(copy, name) == getattr(answer, name), name
+    assert manifest(copy, source="my cat.png", style=style_copy) == manifest(
         answer, source="my cat.png", style=style
     )
 
@@ -114,12 +114,12 @@ def test_examples_and_signals_are_read_back_as_well(answer, tmp_path):
     ]  # fmt: skip
     for before in answers:
         write_files(tmp_path, bundle_files(before))
-        again, style = read_explanation(tmp_path / before.method / "manifest.json")
-        assert manifest(again, source="", style=style) == manifest(before, source="", style=style)
+        copy, style = read_explanation(tmp_path / before.method / "manifest.json")
+        assert manifest(copy, source="", style=style) == manifest(before, source="", style=style)
         if isinstance(before.result, Examples):
-            assert np.array_equal(again.result.items[0].image, pixels)
+            assert np.array_equal(copy.result.items[0].image, pixels)
         else:
-            assert np.array_equal(again.result.error, before.result.error)
+            assert np.array_equal(copy.result.error, before.result.error)
 
 
 @pytest.mark.parametrize("fault", ["photo", "values", "key", "json"])
@@ -158,11 +158,11 @@ def test_the_command_line_is_quoted_and_complete(answer):
 
 
 def test_a_zip_of_the_same_files_has_the_same_bytes(answer):
-    once, again = io.BytesIO(), io.BytesIO()
-    write_zip(once, bundle_files(answer))
-    write_zip(again, bundle_files(answer))
-    assert once.getvalue() == again.getvalue()
-    archive = zipfile.ZipFile(once)
+    first, second = io.BytesIO(), io.BytesIO()
+    write_zip(first, bundle_files(answer))
+    write_zip(second, bundle_files(answer))
+    assert first.getvalue() == second.getvalue()
+    archive = zipfile.ZipFile(first)
     assert archive.testzip() is None
     assert {n: archive.read(n) for n in archive.namelist()} == dict(bundle_files(answer))
 
@@ -179,8 +179,8 @@ def test_nothing_of_an_earlier_answer_stays_beside_a_new_one(answer, tmp_path):
     for name in ("example-07.png", "standard_error.npy", "notes.txt"):
         (folder / name).write_bytes(b"old")
     paths = write_files(tmp_path, bundle_files(answer))
-    own = {path for path in paths if path.parent == folder}
-    assert set(folder.iterdir()) == own | {folder / "notes.txt"}
+    answer_files = {path for path in paths if path.parent == folder}
+    assert set(folder.iterdir()) == answer_files | {folder / "notes.txt"}
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):

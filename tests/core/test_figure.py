@@ -42,8 +42,8 @@ def answers():
     )
     pixels = np.random.default_rng(2).integers(0, 256, (50, 90, 3), dtype=np.uint8)
     question = Question("toy", pixels, target=1)
-    asked = {"grad-cam": {}, "occlusion": {"window": 16, "stride": 8}}
-    return [(list(engine.explain(question, m, params))[-1], STYLE) for m, params in asked.items()]
+    methods = {"grad-cam": {}, "occlusion": {"window": 16, "stride": 8}}
+    return [(list(engine.explain(question, m, params))[-1], STYLE) for m, params in methods.items()]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def svg_of(path) -> tuple[ET.Element, list[str], list[np.ndarray]]:
 
 
 def test_an_svg_holds_the_pictures_pixel_for_pixel_and_text_as_text(answers, whole):
-    path, cited = whole("svg")
+    path, citation = whole("svg")
     root, texts, images = svg_of(path)
     assert float(root.attrib["width"].removesuffix("pt")) == pytest.approx(174 / 25.4 * 72, abs=0.2)
     for image, expected in zip(images, pictures(answers), strict=True):
@@ -90,7 +90,7 @@ def test_an_svg_holds_the_pictures_pixel_for_pixel_and_text_as_text(answers, who
     assert f"{100 * first.probability:.1f} %" in " ".join(texts)
     high = scales_together([answer.result for answer, _ in answers])[1].high
     assert any(text.endswith(f"{high:.4g}") for text in texts)
-    assert cited.read_text().count("@misc{") == 2
+    assert citation.read_text().count("@misc{") == 2
 
 
 def test_captions_of_a_row_begin_at_one_height_however_long_a_unit_is(answers, tmp_path):
@@ -122,11 +122,11 @@ def test_a_pdf_is_as_wide_as_asked_with_embedded_fonts_and_pictures_at_their_own
     texts = b""
     for stream in re.findall(rb"stream\r?\n(.*?)\r?\nendstream", content, re.DOTALL):
         try:
-            drawn = zlib.decompress(stream)
+            operators = zlib.decompress(stream)
         except zlib.error:
             continue
-        if b"BT" in drawn and b"TJ" in drawn:
-            texts += b"".join(re.findall(rb"\(((?:\\.|[^\\)])*)\)", drawn, re.DOTALL))
+        if b"BT" in operators and b"TJ" in operators:
+            texts += b"".join(re.findall(rb"\(((?:\\.|[^\\)])*)\)", operators, re.DOTALL))
     text = texts.replace(b"\0", b"").replace(b"\\", b"").decode("latin-1")
     for answer, _ in answers:
         assert answer.title in text
@@ -144,8 +144,8 @@ def test_a_png_has_its_dots_and_the_pictures_of_the_page(answers, whole):
     height = round(side * 50 / 90)
     for number, expected in enumerate(pictures(answers)):
         left = number * (side + gap)
-        resized = Image.fromarray(expected).resize((side, height), Image.Resampling.LANCZOS)
-        assert np.array_equal(paper[:height, left : left + side], np.asarray(resized))
+        resized_picture = Image.fromarray(expected).resize((side, height), Image.Resampling.LANCZOS)
+        assert np.array_equal(paper[:height, left : left + side], np.asarray(resized_picture))
     assert (paper[:height, side : side + gap] == 255).all()
     bar = paper[height : height + 30, side + gap : 2 * side + gap]
     assert len(np.unique(bar.reshape(-1, 3), axis=0)) > 60
@@ -157,8 +157,8 @@ def test_the_same_figure_has_the_same_bytes_and_leaves_matplotlib_as_it_was(
 ):
     first, _ = whole(kind)
     before = dict(mpl.rcParams)
-    again, _ = save_figure(answers, tmp_path / f"a.{kind}", WHOLE)
-    assert again.read_bytes() == first.read_bytes()
+    second, _ = save_figure(answers, tmp_path / f"a.{kind}", WHOLE)
+    assert second.read_bytes() == first.read_bytes()
     assert dict(mpl.rcParams) == before
 
 
@@ -236,12 +236,12 @@ def test_of_many_maps_one_alone_is_held_large(monkeypatch, tmp_path, kind):
     )
     pixels = np.random.default_rng(2).integers(0, 256, (400, 600, 3), dtype=np.uint8)
     *_, answer = engine.explain(Question("toy", pixels), "grad-cam")
-    drawn, large = [], []
+    images, large = [], []
 
     def render(*args, **options):
-        large.append(sum(picture() is not None for picture in drawn))
+        large.append(sum(picture() is not None for picture in images))
         picture = render_explanation(*args, **options)
-        drawn.append(weakref.ref(picture))
+        images.append(weakref.ref(picture))
         return picture
 
     monkeypatch.setattr("whylens.core.outputs.figure.render_explanation", render)

@@ -39,8 +39,8 @@ def test_a_photo_that_is_shown_whole_is_fitted_between_the_networks_mean_colour(
     expected -= SPEC.mean
     assert np.abs(x[0].permute(1, 2, 0).numpy() - expected).max() < 1e-6
     assert view.visible_box == (0, 0, 90, 180)
-    _, inside = on_original(np.ones((4, 4), np.float32), view)
-    assert inside.all(), "nothing of it is unseen"
+    _, visible = on_original(np.ones((4, 4), np.float32), view)
+    assert visible.all(), "nothing of it is unseen"
 
 
 @pytest.mark.parametrize("size", [(90, 180), (300, 110), (64, 64), (1000, 700)], ids=str)
@@ -53,16 +53,18 @@ def test_a_part_is_what_cutting_it_out_by_hand_shows(size, part, rng):
     pixel = 1 / view.scale_x
     assert x1 - x0 == pytest.approx(64 / view.scale_x)
     assert y1 - y0 == pytest.approx(64 / view.scale_y)
-    inside = [part[0] * size[0], part[1] * size[1], part[2] * size[0], part[3] * size[1]]
-    assert x0 > inside[0] - 1.1 * pixel
-    assert y0 > inside[1] - 1.1 * pixel
-    assert x1 < inside[2] + 1.1 * pixel
-    assert y1 < inside[3] + 1.1 * pixel
-    assert min(inside[2] - inside[0], inside[3] - inside[1]) == pytest.approx(x1 - x0, rel=0.05)
+    part_box = [part[0] * size[0], part[1] * size[1], part[2] * size[0], part[3] * size[1]]
+    assert x0 > part_box[0] - 1.1 * pixel
+    assert y0 > part_box[1] - 1.1 * pixel
+    assert x1 < part_box[2] + 1.1 * pixel
+    assert y1 < part_box[3] + 1.1 * pixel
+    assert min(part_box[2] - part_box[0], part_box[3] - part_box[1]) == pytest.approx(
+        x1 - x0, rel=0.05
+    )
     by_hand = photo.image().resize((64, 64), Image.Resampling.BILINEAR, (x0, y0, x1, y1))
-    seen = 255 * (x[0].permute(1, 2, 0).numpy() + SPEC.mean)
+    pixels = 255 * (x[0].permute(1, 2, 0).numpy() + SPEC.mean)
     # Pillow rounds after each of its two passes, along one axis and then along the other.
-    assert np.abs(seen - np.asarray(by_hand)).max() <= 2.01
+    assert np.abs(pixels - np.asarray(by_hand)).max() <= 2.01
 
 
 def test_the_networks_own_crop_is_as_it_was(portrait):
@@ -93,9 +95,9 @@ def test_two_framings_are_two_questions_and_a_manifest_tells_which(portrait, tmp
         *_, answer = engine.explain(question, "grad-cam", {"signed": True})
         maps[framing] = answer.result.values
         manifest = write_files(tmp_path / framing_text(framing), bundle_files(answer))[-1]
-        again, _ = read_explanation(manifest)
-        assert again.question.photo.framing == framing
-        assert again.view == answer.view
+        copy, _ = read_explanation(manifest)
+        assert copy.question.photo.framing == framing
+        assert copy.view == answer.view
         assert ("--framing" in manifest.read_text()) == (framing != "network")
     values = list(maps.values())
     assert not np.allclose(values[0], values[1])

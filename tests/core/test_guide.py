@@ -32,10 +32,10 @@ def test_the_document_is_made_from_the_registry_and_the_measurements():
 
 
 def test_every_method_that_needs_no_fitting_was_measured_or_cannot_run_on_that_network():
-    missing = [e.name for e in GUIDE if e.measured is None and not e.artifact_kind]
-    for name in missing:  # what the measured network does not offer
+    names = [e.name for e in GUIDE if e.measured is None and not e.artifact_kind]
+    for name in names:  # what the measured network does not offer
         assert REGISTRY.explainers[name].needs or REGISTRY.explainers[name].why_not
-    assert len(missing) <= 4
+    assert len(names) <= 4
     assert set(KNOWN.methods) <= set(REGISTRY.explainers)
 
 
@@ -43,21 +43,23 @@ def test_every_built_in_says_when_to_use_it():
     assert not [e.name for e in GUIDE if not e.when]
 
 
-def made(name: str, *, family="A", kind="where", needs=(), forwards=1.0, hits=5, blind=False):
+def method_with(
+    name: str, *, family="A", kind="where", needs=(), forwards=1.0, hits=5, blind=False
+):
     base = GUIDE[0]
-    measured = Measured(forwards=forwards, hits=hits, objects=10, inside=0.5)
+    figures = Measured(forwards=forwards, hits=hits, objects=10, inside=0.5)
     return replace(
         base, name=name, family=family, question_kind=kind, needs=needs, artifact_kind="",
-        class_blind=blind, measured=measured,
+        class_blind=blind, measured=figures,
     )  # fmt: skip
 
 
 METHODS = [
-    made("blind", family="C", blind=True, hits=10),
-    made("worse", needs=("gradients",), hits=6),
-    made("better", needs=("gradients",), hits=9),
-    made("slow", family="B", forwards=900, hits=10),
-    made("other", kind="what if"),
+    method_with("blind", family="C", blind=True, hits=10),
+    method_with("worse", needs=("gradients",), hits=6),
+    method_with("better", needs=("gradients",), hits=9),
+    method_with("slow", family="B", forwards=900, hits=10),
+    method_with("other", kind="what if"),
 ]
 ALL = {m.name for m in METHODS}
 
@@ -92,27 +94,27 @@ def test_what_beats_more_random_maps_comes_first_and_a_benchmark_says_what_does(
             (BENCHMARKED[0], [("worse", 0.85)]),
         )
     ]
-    measured = with_benchmark({m.name: m.measured for m in METHODS}, runs)
-    assert measured["worse"].beaten == pytest.approx(0.85)
-    assert measured["better"].beaten == 0.7
-    assert measured["slow"].beaten is None
-    entries = [replace(m, measured=measured[m.name]) for m in METHODS]
-    asked = {"question_kind": "where", "inside": True, "forwards": AT_ONCE, "available": ALL}
-    assert recommend(entries, **asked) == ["worse", "blind", "better"]
+    figures = with_benchmark({m.name: m.measured for m in METHODS}, runs)
+    assert figures["worse"].beaten == pytest.approx(0.85)
+    assert figures["better"].beaten == 0.7
+    assert figures["slow"].beaten is None
+    entries = [replace(m, measured=figures[m.name]) for m in METHODS]
+    choices = {"question_kind": "where", "inside": True, "forwards": AT_ONCE, "available": ALL}
+    assert recommend(entries, **choices) == ["worse", "blind", "better"]
 
 
 def test_a_method_never_measured_counts_as_slow_unless_it_answers_at_once():
     quick = replace(METHODS[1], measured=None, quick=True)
     slow = replace(METHODS[2], measured=None, quick=False)
-    got = recommend(
+    names = recommend(
         [slow, quick], question_kind="where", inside=True, forwards=AT_ONCE, available=ALL
     )
-    assert got == ["worse"]
+    assert names == ["worse"]
 
 
 def test_foreign_text_in_the_table_is_escaped():
-    nothing = Measurements(setting="", methods={})
-    html = table([replace(GUIDE[0], title="<script>x</script>")], nothing)
+    empty = Measurements(setting="", methods={})
+    html = table([replace(GUIDE[0], title="<script>x</script>")], empty)
     assert "<script>" not in html
 
 

@@ -34,7 +34,7 @@ def seeds() -> dict[str, bytes]:
     """Return one small sound file of every kind that a parser treats differently."""
     exif = Image.Exif()
     exif[0x0112] = 6
-    turned = picture().rotate(180)
+    upside_down = picture().rotate(180)
     photo = picture()
     return {
         "png": encoded(photo, "PNG", icc_profile=srgb(), exif=exif),
@@ -43,15 +43,15 @@ def seeds() -> dict[str, bytes]:
         "jpeg": encoded(photo, "JPEG", icc_profile=srgb(), exif=exif),
         "jpeg-progressive": encoded(photo, "JPEG", progressive=True),
         "jpeg-cmyk": encoded(picture("CMYK"), "JPEG"),
-        "jpeg-two": encoded(photo, "MPO", save_all=True, append_images=[turned]),
+        "jpeg-two": encoded(photo, "MPO", save_all=True, append_images=[upside_down]),
         "webp": encoded(photo, "WEBP", icc_profile=srgb(), exif=exif),
         "webp-lossless": encoded(picture("RGBA"), "WEBP", lossless=True),
-        "webp-moving": encoded(photo, "WEBP", save_all=True, append_images=[turned]),
+        "webp-moving": encoded(photo, "WEBP", save_all=True, append_images=[upside_down]),
         "bmp": encoded(photo, "BMP"),
         "bmp-palette": encoded(picture("P"), "BMP"),
         "bmp-runs": bmp(56, 40, 1, b"\x38\7\0\0" * 40 + b"\0\1"),
         "gif": encoded(picture("P"), "GIF", transparency=5, comment=b"x" * 300),
-        "gif-moving": encoded(photo, "GIF", save_all=True, append_images=[turned]),
+        "gif-moving": encoded(photo, "GIF", save_all=True, append_images=[upside_down]),
     }
 
 
@@ -293,14 +293,14 @@ def judge(limit: int | None) -> None:
     start = time.process_time()
     with Image.open(yardstick) as image:
         np.asarray(ImageOps.exif_transpose(image))
-    most = 2 * (time.process_time() - start)
-    print(json.dumps({"verdicts": verdicts, "growth": growth, "most": most}))  # noqa: T201
+    longest = 2 * (time.process_time() - start)
+    print(json.dumps({"verdicts": verdicts, "growth": growth, "most": longest}))  # noqa: T201
 
 
 @pytest.fixture(
     scope="module", params=[1, pytest.param(None, marks=pytest.mark.slow)], ids=["quick", "all"]
 )
-def judged(request) -> dict:
+def judgement(request) -> dict:
     code = f"import {__name__} as corpus; corpus.judge({request.param})"
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
@@ -314,42 +314,42 @@ def judged(request) -> dict:
     return json.loads(run.stdout)
 
 
-def test_the_corpus_has_at_least_500_hostile_files(judged):
-    assert sum(group != "giants" for group, *_ in judged["verdicts"]) >= 500
-    assert {group for group, *_ in judged["verdicts"]} == set(CORPUS)
+def test_the_corpus_has_at_least_500_hostile_files(judgement):
+    assert sum(group != "giants" for group, *_ in judgement["verdicts"]) >= 500
+    assert {group for group, *_ in judgement["verdicts"]} == set(CORPUS)
 
 
-def test_no_file_raises_anything_but_a_refusal(judged):
-    assert [v for v in judged["verdicts"] if v[2].startswith("stray")] == []
+def test_no_file_raises_anything_but_a_refusal(judgement):
+    assert [v for v in judgement["verdicts"] if v[2].startswith("stray")] == []
 
 
-def test_whatever_must_be_refused_is_refused(judged):
-    assert [v for v in judged["verdicts"] if v[0] in MUST_REJECT and "refused" not in v[2]] == []
+def test_whatever_must_be_refused_is_refused(judgement):
+    assert [v for v in judgement["verdicts"] if v[0] in MUST_REJECT and "refused" not in v[2]] == []
 
 
-def test_sound_pictures_at_the_limits_are_read(judged):
-    assert [v for v in judged["verdicts"] if v[0] == "giants" and "photo" not in v[2]] == []
+def test_sound_pictures_at_the_limits_are_read(judgement):
+    assert [v for v in judgement["verdicts"] if v[0] == "giants" and "photo" not in v[2]] == []
 
 
-def test_some_damaged_files_still_hold_a_picture(judged):
-    outcomes = [v[2].split()[0] for v in judged["verdicts"] if v[0] == "mutations"]
+def test_some_damaged_files_still_hold_a_picture(judgement):
+    outcomes = [v[2].split()[0] for v in judgement["verdicts"] if v[0] == "mutations"]
     assert outcomes.count("photo") > 50
     assert outcomes.count("refused:") > 50
 
 
-def test_every_refusal_names_a_reason_and_a_remedy(judged):
+def test_every_refusal_names_a_reason_and_a_remedy(judgement):
     remedies = ("Save ", "save it", "Choose ", "Crop ")
-    refusals = [v[2] for v in judged["verdicts"] if v[2].startswith("refused")]
+    refusals = [v[2] for v in judgement["verdicts"] if v[2].startswith("refused")]
     assert [r for r in refusals if r.count(". ") < 1 or not any(w in r for w in remedies)] == []
 
 
-def test_no_file_takes_twice_as_long_as_the_largest_photo_takes_pillow(judged):
+def test_no_file_takes_twice_as_long_as_the_largest_photo_takes_pillow(judgement):
     # A second or less, by the processor: how quick that is is no property of the file.
-    assert [v for v in judged["verdicts"] if v[3] >= judged["most"]] == []
+    assert [v for v in judgement["verdicts"] if v[3] >= judgement["most"]] == []
 
 
-def test_the_whole_corpus_takes_less_than_250_mb(judged):
-    assert judged["growth"] < 250e6
+def test_the_whole_corpus_takes_less_than_250_mb(judgement):
+    assert judgement["growth"] < 250e6
 
 
 def said_to_be(data: bytes, width: int, height: int) -> bytes:
@@ -389,8 +389,8 @@ def test_a_jpeg_that_says_it_is_larger_than_it_is_is_refused(mode, options):
     # What is grey at its end, and says so, is whole.
     grey = Image.new("RGB", (160, 120), (128, 128, 128)).convert(mode)
     grey.paste(photo.crop((0, 0, 160, 50)))
-    for other in (grey, Image.new(mode, (160, 120), grey.getpixel((0, 119)))):
-        assert read_photo(encoded(other, "JPEG", **options)).size == (160, 120)
+    for image in (grey, Image.new(mode, (160, 120), grey.getpixel((0, 119)))):
+        assert read_photo(encoded(image, "JPEG", **options)).size == (160, 120)
 
 
 def test_reading_leaves_the_filters_of_warnings_alone(monkeypatch):
@@ -400,16 +400,16 @@ def test_reading_leaves_the_filters_of_warnings_alone(monkeypatch):
 
 
 def test_postscript_never_reaches_ghostscript(monkeypatch):
-    started = []
-    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *a, **k: started.append(a))
-    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(a))
+    starts = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *a, **k: starts.append(a))
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: starts.append(a))
     plain = encoded(picture(), "EPS")
     dos = struct.pack("<4sII", b"\xc5\xd0\xd3\xc6", 32, len(plain)) + bytes(20) + plain
     for data in (plain, dos):
         with contextlib.suppress(AssertionError):  # Pillow on its own would: the patches see it
             Image.open(io.BytesIO(data)).load()
-        assert started
-        started.clear()
+        assert starts
+        starts.clear()
         with pytest.raises(BadInput, match="not a readable PNG, JPEG, WEBP, BMP, GIF, TIFF"):
             read_photo(data)
-        assert not started
+        assert not starts

@@ -11,7 +11,7 @@ from whylens.core.outputs.masked_mean import MaskedMeans, expected_agreement
 from whylens.core.results import Heatmap
 
 
-def drawn(count, size=(3, 4), seed=0):
+def random_masks(count, size=(3, 4), seed=0):
     generator = torch.Generator().manual_seed(seed)
     masks = torch.rand(count, 1, *size, generator=generator)
     return masks, torch.randn(count, generator=generator) + 2 * masks[:, 0, 1, 2]
@@ -19,7 +19,7 @@ def drawn(count, size=(3, 4), seed=0):
 
 @pytest.mark.parametrize("pieces", [[50], [20, 30], [1] * 50])
 def test_sums_give_what_the_samples_give(pieces):
-    masks, scores = drawn(50)
+    masks, scores = random_masks(50)
     means = MaskedMeans((3, 4))
     for mask, score in zip(masks.split(pieces), scores.split(pieces), strict=True):
         means.add(mask, score)
@@ -29,29 +29,31 @@ def test_sums_give_what_the_samples_give(pieces):
         for column in range(4):
             under = (m[:, row, column] * v).sum() / m[:, row, column].sum()
             values[row, column] = under - v.mean()
-            moved = m[:, row, column] * (v - under) / m[:, row, column].sum() - (v - v.mean()) / 50
-            errors[row, column] = np.sqrt((moved**2).sum())
+            influence = (
+                m[:, row, column] * (v - under) / m[:, row, column].sum() - (v - v.mean()) / 50
+            )
+            errors[row, column] = np.sqrt((influence**2).sum())
     assert difference(means.values(), values) < 1e-12
     assert difference(means.errors(), errors) < 1e-12
 
 
 def test_the_errors_are_those_seen_over_many_repeats():
-    found, told = [], []
+    values, errors = [], []
     for seed in range(300):
         means = MaskedMeans((3, 4))
-        means.add(*drawn(200, seed=seed))
-        found.append(means.values().numpy())
-        told.append(means.errors().numpy())
-    ratio = np.mean(told, axis=0) / np.std(found, axis=0)
+        means.add(*random_masks(200, seed=seed))
+        values.append(means.values().numpy())
+        errors.append(means.errors().numpy())
+    ratio = np.mean(errors, axis=0) / np.std(values, axis=0)
     assert 0.85 < ratio.min() <= ratio.max() < 1.15
 
 
 def test_a_constant_added_to_all_scores_is_no_evidence():
-    masks, scores = drawn(40)
-    one, other = MaskedMeans((3, 4)), MaskedMeans((3, 4))
-    one.add(masks, scores)
-    other.add(masks, scores + 1000)
-    assert difference(other.values(), one.values()) < 1e-4
+    masks, scores = random_masks(40)
+    plain_means, raised_means = MaskedMeans((3, 4)), MaskedMeans((3, 4))
+    plain_means.add(masks, scores)
+    raised_means.add(masks, scores + 1000)
+    assert difference(raised_means.values(), plain_means.values()) < 1e-4
 
 
 def test_a_place_never_shown_says_nothing():
@@ -65,9 +67,9 @@ def test_the_expected_agreement_of_seeds_is_their_correlation():
     generator = np.random.default_rng(1)
     truth = generator.normal(size=4000)
     seeds = [truth + generator.normal(scale=0.5, size=4000) for _ in range(2)]
-    wanted = np.corrcoef(*seeds)[0, 1]
-    got = expected_agreement(torch.tensor(seeds[0]), torch.full((4000,), 0.5))
-    assert abs(got - wanted) < 0.02
+    expected = np.corrcoef(*seeds)[0, 1]
+    actual = expected_agreement(torch.tensor(seeds[0]), torch.full((4000,), 0.5))
+    assert abs(actual - expected) < 0.02
     assert expected_agreement(torch.ones(5), torch.zeros(5)) == 0
 
 

@@ -59,36 +59,36 @@ def test_a_network_that_is_evicted_is_gone_with_all_that_is_known_of_inputs():
 
 def test_the_faster_copy_counts_and_what_it_shares_counts_once():
     network = toy()
-    alone = sum(t.numel() * t.element_size() for t in network.module.state_dict().values())
-    assert network.bytes == alone
-    copied = network.prepare().bytes
+    module_bytes = sum(t.numel() * t.element_size() for t in network.module.state_dict().values())
+    assert network.bytes == module_bytes
+    copy_bytes = network.prepare().bytes
     assert network.fast_module is not network.module
-    assert alone < copied <= 2.2 * alone
+    assert module_bytes < copy_bytes <= 2.2 * module_bytes
 
 
 def test_what_is_loaded_at_once_fits_the_budget_together():
     cache: ByteLRU[str, int] = ByteLRU(100, lambda v: v)
     cache.put("old", 50)
     first, second = threading.Event(), threading.Event()
-    kept, order = [], []
+    cached, order = [], []
 
     def make(name, begun, finish):
         def work() -> int:
             order.append(name)
-            kept.append(cache.cached_keys())
+            cached.append(cache.cached_keys())
             begun.set()
             assert finish.wait(10)
             return 60
 
         return work
 
-    done = threading.Event()
-    one = threading.Thread(
-        target=cache.get, args=("a", make("a", first, done)), kwargs={"expected": lambda: 60}
+    first_end = threading.Event()
+    loading = threading.Thread(
+        target=cache.get, args=("a", make("a", first, first_end)), kwargs={"expected": lambda: 60}
     )
-    one.start()
+    loading.start()
     assert first.wait(10)
-    assert kept == [[]]  # room was made before it was loaded
+    assert cached == [[]]  # room was made before it was loaded
     always = threading.Event()
     always.set()
     two = threading.Thread(
@@ -96,23 +96,23 @@ def test_what_is_loaded_at_once_fits_the_budget_together():
     )
     two.start()
     assert not second.is_set()
-    done.set()
-    one.join(10)
+    first_end.set()
+    loading.join(10)
     two.join(10)
     assert order == ["a", "b"]
     assert cache.cached_keys() == ["b"]
 
 
 def test_a_value_that_is_replaced_or_forgotten_is_reported_once():
-    removed = []
-    cache: ByteLRU[str, list[int]] = ByteLRU(10, len, removed.append)
+    removals = []
+    cache: ByteLRU[str, list[int]] = ByteLRU(10, len, removals.append)
     first, second, third = [0] * 4, [0] * 5, [0] * 8
     for value in (first, first, second):
         cache.put("a", value)
     cache.put("b", third)
     cache.forget("b")
     cache.forget("b")
-    assert [id(value) for value in removed] == [id(first), id(second), id(third)]
+    assert [id(value) for value in removals] == [id(first), id(second), id(third)]
 
 
 def test_an_input_s_memory_is_known_before_anything_is_allocated():
@@ -120,11 +120,11 @@ def test_an_input_s_memory_is_known_before_anything_is_allocated():
 
     takes = footprint("test_resnet.r160_in1k")
     module = timm.create_model("test_resnet").eval()
-    written = 0
+    output_bytes = 0
 
     def add(_module, _args, out):
-        nonlocal written
-        written += out.numel() * out.element_size()
+        nonlocal output_bytes
+        output_bytes += out.numel() * out.element_size()
 
     for part in module.modules():
         if not list(part.children()) and not isinstance(part, torch.nn.Identity):
@@ -132,7 +132,7 @@ def test_an_input_s_memory_is_known_before_anything_is_allocated():
     with torch.no_grad():
         module(torch.zeros(1, 3, 160, 160))
     # Results of leaves, but for what they do in place and for the sums between them.
-    assert takes.per_input == pytest.approx(HELD_SHARE * written, rel=0.5)
+    assert takes.per_input == pytest.approx(HELD_SHARE * output_bytes, rel=0.5)
 
 
 def test_a_network_of_few_weights_and_many_places_is_refused(monkeypatch):
@@ -184,12 +184,12 @@ def test_no_activation_outlives_its_explanation():
 
     def tensors_after(name):
         brief = page.registry.explainers[name].test_params
-        given = {} if brief is None else brief.model_dump(exclude_unset=True)
-        *_, _ = page.explain(Question("toy", photo), name, given)
+        params = {} if brief is None else brief.model_dump(exclude_unset=True)
+        *_, _ = page.explain(Question("toy", photo), name, params)
         gc.collect()
         return sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects())
 
     usable = set(GRADIENT_METHODS) - set(page.unavailable("toy"))
     assert len(usable) > 12
-    grown = {name: -tensors_after(name) + tensors_after(name) for name in sorted(usable)}
-    assert not {name: count for name, count in grown.items() if count > 0}
+    growth = {name: -tensors_after(name) + tensors_after(name) for name in sorted(usable)}
+    assert not {name: count for name, count in growth.items() if count > 0}

@@ -328,9 +328,9 @@ def test_an_array_of_another_kind_is_refused(pixels):
 
 
 def test_a_photo_of_an_array_is_a_read_only_copy():
-    mine = patches().copy()
-    photo = photo_of(mine)
-    mine[:] = 0
+    array = patches().copy()
+    photo = photo_of(array)
+    array[:] = 0
     assert off(photo, patches()) == 0
     assert not photo.pixels.flags.writeable
     assert photo != photo_of(patches())
@@ -384,9 +384,11 @@ def slope(height=96, width=128) -> Image.Image:
 def test_16_bits_of_which_few_are_used_are_said_with_the_remedy(bits):
     ramp = np.linspace(0, (1 << bits) - 1, 64 * 32).astype(np.uint16).reshape(32, 64)
     for photo in (read_photo(encoded(Image.fromarray(ramp), "PNG")), to_photo(ramp)):
-        said = f"Only {bits} of its 16 bits are used" in " ".join(photo.notes)
-        assert said is (bits < 15)
-        assert said is (f"Multiply its values by {1 << (16 - bits)} to" in " ".join(photo.notes))
+        is_noted = f"Only {bits} of its 16 bits are used" in " ".join(photo.notes)
+        assert is_noted is (bits < 15)
+        assert is_noted is (
+            f"Multiply its values by {1 << (16 - bits)} to" in " ".join(photo.notes)
+        )
 
 
 @pytest.mark.parametrize("top", [0, 1, 16, 17, 40, 255])
@@ -455,15 +457,15 @@ def test_floats_of_a_tiff_are_read_where_they_are_shares():
 
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP", "PNG"])
 def test_of_several_pictures_in_a_file_the_first_is_shown_and_said_so(kind):
-    others = [slope().rotate(90 * i, expand=False) for i in (1, 2)]
-    photo = read_photo(encoded(slope(), kind, save_all=True, append_images=others))
+    pages = [slope().rotate(90 * i, expand=False) for i in (1, 2)]
+    photo = read_photo(encoded(slope(), kind, save_all=True, append_images=pages))
     assert "Only the first of its 3 pictures is shown." in photo.notes
 
 
 def test_a_colour_profile_that_changes_colours_is_said():
     assert read_photo(encoded(slope(), "PNG", icc_profile=srgb())).notes == ()
-    changed = read_photo(encoded(slope(), "PNG", icc_profile=swapped_primaries()))
-    assert changed.notes == ("Its colours were converted to sRGB from its own profile.",)
+    changed_photo = read_photo(encoded(slope(), "PNG", icc_profile=swapped_primaries()))
+    assert changed_photo.notes == ("Its colours were converted to sRGB from its own profile.",)
 
 
 def test_a_jpeg_without_its_last_bytes_is_read_with_a_note():
@@ -476,10 +478,10 @@ def test_a_jpeg_without_its_last_bytes_is_read_with_a_note():
     assert re.search(r"cut off.* The last 1?\d % of it are grey", part.notes[0])
     assert off(part, read_photo(whole).pixels) > 0
     assert (part.pixels[:140] == read_photo(whole).pixels[:140]).all()
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    rotated = encoded(slope(200, 160), "JPEG", quality=90, exif=turned)
-    assert "cut off" in read_photo(rotated[: int(len(rotated) * 0.92)]).notes[0]
+    orientation = Image.Exif()
+    orientation[0x0112] = 6
+    rotated_bytes = encoded(slope(200, 160), "JPEG", quality=90, exif=orientation)
+    assert "cut off" in read_photo(rotated_bytes[: int(len(rotated_bytes) * 0.92)]).notes[0]
     progressive = encoded(slope(200, 160), "JPEG", quality=90, progressive=True)
     assert "cut off" in read_photo(progressive[:-2]).notes[0]
     for data in (whole[: len(whole) // 2], progressive[: len(progressive) // 2]):

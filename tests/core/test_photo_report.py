@@ -101,8 +101,8 @@ def test_a_row_has_what_is_known_of_the_photo_and_nothing_else():
     ],
 )
 def test_rows_are_sorted_by_what_deserves_a_look(order, names):
-    found = sorted(ROWS, key=order_key(order))
-    assert [row.name.removesuffix(".png") for row in found] == names.split()
+    rows = sorted(ROWS, key=order_key(order))
+    assert [row.name.removesuffix(".png") for row in rows] == names.split()
 
 
 @pytest.mark.parametrize(
@@ -160,9 +160,9 @@ def test_pictures_are_embedded_up_to_a_number_and_the_page_says_so(monkeypatch):
     fewer = page_of(rows[:2], ["CAM"])
     assert len(fewer.pictures()) == 4
     assert "embedded" not in fewer.texts["p"]
-    some = page_of(rows[:2], ["CAM"], tally=Tally(rows))
-    assert "the first 2 of 4 photos" in some.texts["p"]
-    assert some.texts["h1"].startswith("4 photos;")
+    first_page = page_of(rows[:2], ["CAM"], tally=Tally(rows))
+    assert "the first 2 of 4 photos" in first_page.texts["p"]
+    assert first_page.texts["h1"].startswith("4 photos;")
 
 
 def test_a_thousand_photos_make_a_page_that_opens():
@@ -182,11 +182,11 @@ def test_thumbnails_are_small_and_a_map_lies_where_it_lies_on_the_photo():
     heat = Heatmap(rng.random((4, 4), dtype=np.float32), "units")
     with Image.open(io.BytesIO(map_thumbnail(photo, heat, view, Style(opacity=1.0)))) as small:
         assert small.size == (SIDE, SIDE * 600 // 900)
-        shown = np.asarray(small, float)
+        pixels = np.asarray(small, float)
     whole = overlay(photo, heat, view, Style(opacity=1.0)).resize(small.size)
     # The middle, which the network saw: no stripes, no photo.
     inner = np.s_[10:-10, 45:-45]
-    assert np.abs(shown - np.asarray(whole, float))[inner].mean() < 3
+    assert np.abs(pixels - np.asarray(whole, float))[inner].mean() < 3
     with Image.open(io.BytesIO(thumbnail(photo[:20, :30]))) as tiny:
         assert tiny.size == (30, 20)
 

@@ -55,11 +55,11 @@ def test_normalisation_is_per_channel():
 @pytest.mark.parametrize(("fill", "value"), [("black", 0.0), ("grey", 0.5)])
 def test_black_and_grey_are_meant_in_pixel_space(fill, value, size):
     x, input_spec = random_input(*size)
-    kept = x.clone()
+    expected = x.clone()
     unit = denormalize(baseline(x, input_spec, fill), input_spec)
     assert unit.shape == x.shape
     torch.testing.assert_close(unit, torch.full_like(unit, value), rtol=0, atol=1e-12)
-    assert torch.equal(x, kept)
+    assert torch.equal(x, expected)
     # In the network's own units black is not zero, which is the mean colour of its training set.
     mean, std = input_spec.mean[0], input_spec.std[0]
     assert baseline(x, input_spec, fill)[0, 0].flatten()[0].item() == pytest.approx(
@@ -71,12 +71,12 @@ def test_black_and_grey_are_meant_in_pixel_space(fill, value, size):
 def test_mean_is_this_inputs_own_colour(size):
     x, input_spec = random_input(*size)
     unit = denormalize(baseline(x, input_spec, "mean"), input_spec)
-    own = denormalize(x, input_spec).flatten(2).mean(-1)[0]
+    mean_colour = denormalize(x, input_spec).flatten(2).mean(-1)[0]
     for channel in range(3):
         torch.testing.assert_close(
-            unit[0, channel], torch.full(size, own[channel].item(), dtype=torch.float64)
+            unit[0, channel], torch.full(size, mean_colour[channel].item(), dtype=torch.float64)
         )
-    assert own.unique().numel() == 3
+    assert mean_colour.unique().numel() == 3
 
 
 @pytest.mark.parametrize(

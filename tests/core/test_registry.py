@@ -72,7 +72,7 @@ def test_built_ins_come_in_table_order_without_problems():
 
 
 @pytest.mark.parametrize(
-    ("source", "stage", "said"),
+    ("source", "stage", "message"),
     [
         ("raise ImportError('no such thing')", "load", "no such thing"),
         ("import sys; sys.exit(3)", "load", "SystemExit"),
@@ -124,14 +124,14 @@ def test_built_ins_come_in_table_order_without_problems():
         ),
     ],
 )  # fmt: skip
-def test_a_bad_plugin_becomes_a_problem_and_the_others_live(plugin, source, stage, said):
+def test_a_bad_plugin_becomes_a_problem_and_the_others_live(plugin, source, stage, message):
     bad = plugin("bad_plugin_" + str(abs(hash(source)) % 10**8), source, point="bad")
     fine = plugin("fine_plugin", good("fine"))
     registry = load_registry([bad, fine], strict=False)
     assert list(registry.entries) == ["fine"]
     (problem,) = registry.problems
     assert (problem.stage, problem.plugin, problem.distribution) == (stage, "bad", "stranger")
-    assert said in problem.message + problem.details
+    assert message in problem.message + problem.details
     assert len(problem.message + problem.details) < 2 * MOST_DETAIL_LETTERS
     with pytest.raises(PluginProblem, match="bad"):
         load_registry([bad, fine], strict=True)

@@ -117,8 +117,8 @@ def test_the_legend_tells_what_full_colour_is_and_what_lies_beyond():
 
 def test_maps_side_by_side_have_colours_of_their_own_and_only_equal_units_share_values():
     maps = [Heatmap([[0, 2.0]], "u"), Heatmap([[-5.0, 1]], "v", signed=True), Heatmap([[8.0]], "u")]
-    own = scales_together(maps)
-    assert own == [Scale(0, 2, "u", 2), Scale(-5, 5, "v", 5), Scale(0, 8, "u", 8)]
+    scales = scales_together(maps)
+    assert scales == [Scale(0, 2, "u", 2), Scale(-5, 5, "v", 5), Scale(0, 8, "u", 8)]
     shared = scales_together(maps, same_values=True)
     assert shared == [Scale(-8, 8, "u", 8), Scale(-5, 5, "v", 5), Scale(-8, 8, "u", 8)]
     assert scales_together([maps[0]]) == [Scale(0, 2, "u", 2)]
@@ -136,21 +136,23 @@ def test_a_map_of_single_pixels_is_told_from_a_map_of_regions(rng):
 
 def test_what_lies_under_a_map_is_the_photo_a_pale_one_or_nothing(photo, rng):
     seen_all, heat = whole_view(64, 48), Heatmap(np.eye(48, 64), "u")
-    plain, faded, alone = (
+    over_plain, over_faded, map_alone = (
         np.asarray(overlay(photo, heat, seen_all, Style(under=under))).astype(int)
         for under in ("photo", "faded", "alone")
     )
     away = np.eye(48, 64) == 0
-    assert np.array_equal(plain[away], photo[away])
-    assert np.array_equal(alone, colour(np.eye(48, 64, dtype=np.float32), "heat", diverges=False))
-    assert (faded[away].max(-1) <= 0.3 * 255 + 4).all()  # towards heat's black
-    assert faded[away].std() > 5  # the photo can still be made out
+    assert np.array_equal(over_plain[away], photo[away])
+    assert np.array_equal(
+        map_alone, colour(np.eye(48, 64, dtype=np.float32), "heat", diverges=False)
+    )
+    assert (over_faded[away].max(-1) <= 0.3 * 255 + 4).all()  # towards heat's black
+    assert over_faded[away].std() > 5  # the photo can still be made out
     top = colour(np.ones(1, np.float32), "heat", diverges=False)[0].astype(int)
-    assert np.abs(faded[~away] - top).max() < np.abs(plain[~away] - top).max()
-    for chosen, expected in ((heat, faded), (Heatmap(np.ones((48, 64)), "u"), None)):
-        auto = np.asarray(overlay(photo, chosen, seen_all, Style()))
-        other = np.asarray(overlay(photo, chosen, seen_all, Style(under="photo")))
-        assert np.array_equal(auto, other if expected is None else expected)
+    assert np.abs(over_faded[~away] - top).max() < np.abs(over_plain[~away] - top).max()
+    for heatmap, expected in ((heat, over_faded), (Heatmap(np.ones((48, 64)), "u"), None)):
+        auto = np.asarray(overlay(photo, heatmap, seen_all, Style()))
+        over_photo = np.asarray(overlay(photo, heatmap, seen_all, Style(under="photo")))
+        assert np.array_equal(auto, over_photo if expected is None else expected)
 
 
 def test_a_constant_positive_map_is_not_painted_as_zero():
@@ -169,27 +171,27 @@ def test_opacity_one_shows_the_colours_alone_where_the_map_is_strongest(photo):
     picture = overlay(photo, Heatmap(np.ones((3, 4)), "u"), seen_all, Style(opacity=1.0))
     top = colour(np.ones(1, np.float32), Style().colormap, diverges=False)[0]
     assert (np.asarray(picture) == top).all()
-    same = overlay(photo, Heatmap(np.ones((3, 4)), "u"), seen_all, Style(opacity=0.0))
-    assert np.array_equal(np.asarray(same), photo)
+    clear_overlay = overlay(photo, Heatmap(np.ones((3, 4)), "u"), seen_all, Style(opacity=0.0))
+    assert np.array_equal(np.asarray(clear_overlay), photo)
 
 
 def test_what_the_model_never_saw_is_hatched_and_the_rest_is_not(photo):
     picture = np.asarray(overlay(photo, Heatmap(np.zeros((4, 4)), "u"), view(), Style()))
     assert picture.shape == photo.shape
     assert np.array_equal(picture[:, 8:56], photo[:, 8:56])
-    left = picture[:, :8]
-    assert (left == 96).all(-1).any(), "no line"
-    assert not (left == photo[:, :8]).all(-1).any(), "unseen pixels shown as if seen"
+    hatching = picture[:, :8]
+    assert (hatching == 96).all(-1).any(), "no line"
+    assert not (hatching == photo[:, :8]).all(-1).any(), "unseen pixels shown as if seen"
 
 
 def test_a_shared_scale_makes_equal_values_equal_colours(photo):
     seen_all = view_of((64, 48), plain_spec(48, 64))
     shared, style = Scale(0.0, 4.0, "u"), Style(opacity=1.0)
-    one = overlay(photo, Heatmap(np.full((2, 2), 4.0), "u"), seen_all, style, scale=shared)
-    own = overlay(photo, Heatmap(np.full((2, 2), 1.0), "u"), seen_all, style, scale=shared)
-    two = overlay(photo, Heatmap(np.full((2, 2), 4.0), "u"), seen_all, style)
-    assert np.array_equal(np.asarray(one), np.asarray(two))
-    assert not np.array_equal(np.asarray(one), np.asarray(own))
+    first = overlay(photo, Heatmap(np.full((2, 2), 4.0), "u"), seen_all, style, scale=shared)
+    third = overlay(photo, Heatmap(np.full((2, 2), 1.0), "u"), seen_all, style, scale=shared)
+    second = overlay(photo, Heatmap(np.full((2, 2), 4.0), "u"), seen_all, style)
+    assert np.array_equal(np.asarray(first), np.asarray(second))
+    assert not np.array_equal(np.asarray(first), np.asarray(third))
 
 
 def test_signals_become_a_plot_whose_colour_follows_the_map():
@@ -212,9 +214,9 @@ def test_examples_are_no_map(photo):
 def test_what_may_be_chance_can_be_hidden_and_the_scale_stays():
     signal = np.zeros((1, 40), np.float32)
     heat = Heatmap([4.0, 1.0], "u", error=[3.0, 0.1])
-    given = explanation(heat, Question("toy", signal=signal))
+    answer = explanation(heat, Question("toy", signal=signal))
     plain, sure = (
-        np.asarray(render_explanation(given, Style(opacity=1.0, significant_only=s)))[:, 77:-13]
+        np.asarray(render_explanation(answer, Style(opacity=1.0, significant_only=s)))[:, 77:-13]
         for s in (False, True)
     )  # between the axes
     half = plain.shape[1] // 2
@@ -228,11 +230,11 @@ def test_an_overlay_takes_no_more_memory_for_a_larger_photo():
     # But for Pillow's picture itself, 4 bytes a pixel, which is not counted here.
     def peak(height: int) -> int:
         photo = np.full((height, 1000, 3), 90, np.uint8)
-        seen = view_of((1000, height), plain_spec(48, 48))
+        photo_view = view_of((1000, height), plain_spec(48, 48))
         tracemalloc.start()
-        overlay(photo, Heatmap(np.eye(7), "u"), seen, Style(under="faded"))
-        _, most = tracemalloc.get_traced_memory()
+        overlay(photo, Heatmap(np.eye(7), "u"), photo_view, Style(under="faded"))
+        _, peak_bytes = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        return most
+        return peak_bytes
 
     assert peak(3600) < 1.5 * peak(1200)

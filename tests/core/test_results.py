@@ -43,14 +43,14 @@ def test_huge_but_finite_values_are_kept():
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64])
 def test_a_map_is_a_read_only_copy_of_what_it_was_given(kind):
-    mine, checks = np.arange(6).reshape(2, 3).astype(kind), {"gap": 0.1}
-    heatmap = Heatmap(mine, "logit", diagnostics=checks)
-    mine[:] = 7
+    array, checks = np.arange(6).reshape(2, 3).astype(kind), {"gap": 0.1}
+    heatmap = Heatmap(array, "logit", diagnostics=checks)
+    array[:] = 7
     checks["gap"] = 9
     np.testing.assert_array_equal(heatmap.values, [[0, 1, 2], [3, 4, 5]])
     assert heatmap.values.dtype == np.float32
     assert dict(heatmap.diagnostics) == {"gap": 0.1}
-    assert mine.flags.writeable
+    assert array.flags.writeable
     with pytest.raises(ValueError, match="read-only"):
         heatmap.values[0, 0] = 1
     with pytest.raises(TypeError, match="does not support item assignment"):
@@ -153,9 +153,9 @@ def test_an_example_without_a_finite_value_is_refused(value):
 
 
 def test_an_example_is_a_read_only_copy():
-    mine = np.zeros((2, 2, 3), np.uint8)
-    example = Example(mine, "a", 1.0)
-    mine[:] = 9
+    array = np.zeros((2, 2, 3), np.uint8)
+    example = Example(array, "a", 1.0)
+    array[:] = 9
     assert example.image.max() == 0
     with pytest.raises(ValueError, match="read-only"):
         example.image[0] = 1

@@ -22,13 +22,13 @@ def npy(shape, descr="<f4", body=bytes(64)) -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + body
 
 
-def saved(array) -> bytes:
+def npy_bytes(array) -> bytes:
     stream = io.BytesIO()
     np.save(stream, array)
     return stream.getvalue()
 
 
-def packed() -> bytes:
+def npz_bytes() -> bytes:
     stream = io.BytesIO()
     np.savez(stream, a=np.ones((1, 5)))
     return stream.getvalue()
@@ -43,11 +43,11 @@ def packed() -> bytes:
         npy((10**14,)),
         npy((17,)),
         npy((-1, 4)),
-        packed(),
-        saved(np.ones((1, 8)) * (1 + 2j)),
-        saved(np.zeros(8, [("a", "f4"), ("b", "f4")])),
-        saved(np.array(["1", "2"])),
-        saved(np.array([1], "M8[s]")),
+        npz_bytes(),
+        npy_bytes(np.ones((1, 8)) * (1 + 2j)),
+        npy_bytes(np.zeros(8, [("a", "f4"), ("b", "f4")])),
+        npy_bytes(np.array(["1", "2"])),
+        npy_bytes(np.array([1], "M8[s]")),
         b"\x93NUMPY\x09\x00",
         b"\x93NUM",
     ],
@@ -58,15 +58,15 @@ def test_what_is_no_array_of_real_numbers_is_refused_before_it_is_allocated(cont
     tracemalloc.start()
     with pytest.raises(BadInput, match="not a table of numbers"):
         read_signal(content, "a.npy")
-    _, most = tracemalloc.get_traced_memory()
+    _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert most < 1_000_000
+    assert peak < 1_000_000
 
 
 @pytest.mark.parametrize("kind", ["f4", "f8", "i2", "u1", "?"])
 def test_real_numbers_of_every_kind_are_read(kind):
     values = np.array([[0, 1, 1], [1, 0, 1]], kind)
-    assert np.array_equal(read_signal(saved(np.asfortranarray(values)), "a.npy"), values)
+    assert np.array_equal(read_signal(npy_bytes(np.asfortranarray(values)), "a.npy"), values)
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
@@ -82,13 +82,13 @@ def picture(side: int, *more: bytes) -> bytes:
 
 
 def test_a_picture_is_asked_for_its_signal_without_being_decoded(monkeypatch):
-    def opened(*args, **kwargs):
+    def refuse_to_open(*args, **kwargs):
         raise AssertionError("a decoder saw the picture")
 
     signal = np.array([[1.5, -2.0, 3.0]], np.float32)
-    drawn = signal_picture(signal)
-    monkeypatch.setattr(Image, "open", opened)
-    assert np.array_equal(signal_in(drawn), signal)
+    plot = signal_picture(signal)
+    monkeypatch.setattr(Image, "open", refuse_to_open)
+    assert np.array_equal(signal_in(plot), signal)
     assert signal_in(picture(20_000)) is None
     assert signal_in(picture(10, *[chunk(b"tEXt", b"a\0b")] * 20_000)) is None
 
@@ -108,9 +108,9 @@ def test_a_signal_that_is_damaged_or_a_bomb_is_refused(body):
     tracemalloc.start()
     with pytest.raises(BadInput, match="signal in this picture is damaged"):
         signal_in(picture(10, chunk(b"zTXt", body)))
-    _, most = tracemalloc.get_traced_memory()
+    _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert most < 20_000_000
+    assert peak < 20_000_000
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True, "quality": 1}])
@@ -133,22 +133,22 @@ def test_ticks_stand_where_the_curve_and_the_map_have_their_values():
 
     values = np.array([[0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 0.8, 0.6, 0.4, 0.2]], np.float32)
     heat = Heatmap([0.0] * 7 + [1.0] + [0.0] * 2, "units")
-    drawn = np.asarray(signal_plot(values, heat, Style(opacity=1.0))).astype(int)
+    plot = np.asarray(signal_plot(values, heat, Style(opacity=1.0))).astype(int)
     left, top, right, bottom = signals._INSIDE
-    inside = drawn[top + 1 : -bottom - 1, left + 1 : -right - 1]
-    grey = (drawn == 0x44).all(2)
+    interior = plot[top + 1 : -bottom - 1, left + 1 : -right - 1]
+    grey = (plot == 0x44).all(2)
     xs = np.flatnonzero(grey[-bottom + 3])
     ys = np.flatnonzero(grey[:, left - 4])
     assert len(xs) == 10
     assert len(ys) == 6  # 0, 0.2 and so on up to 1
     # The curve goes through each tick's value at that tick's place.
-    dark = (drawn == 0x11).all(2)
+    dark = (plot == 0x11).all(2)
     for value, x in zip(values[0], xs, strict=True):
         rows = np.flatnonzero(dark[top:-bottom, x]) + top
         assert np.abs(rows - ys[::-1][round(5 * float(value))]).min() <= 2
-    coloured = np.flatnonzero((inside[3] < 250).any(1)) + left + 1
-    assert coloured.mean() == pytest.approx(xs[7], abs=1)
-    assert np.ptp(coloured) + 1 == pytest.approx(drawn[:, left:-right].shape[1] / 10, abs=2)
+    coloured_columns = np.flatnonzero((interior[3] < 250).any(1)) + left + 1
+    assert coloured_columns.mean() == pytest.approx(xs[7], abs=1)
+    assert np.ptp(coloured_columns) + 1 == pytest.approx(plot[:, left:-right].shape[1] / 10, abs=2)
 
 
 @pytest.mark.parametrize(

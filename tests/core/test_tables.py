@@ -155,8 +155,8 @@ def test_numbers_of_three_digits_are_values_where_nothing_says_otherwise():
         [1.234, 1.345]
     )
     assert read_signal(b"1, 2, 3\n4, 5, 6\n", "x.csv").tolist() == [[1, 2, 3], [4, 5, 6]]
-    named = read_signal(b"x,y\nr1,1,234\nr2,2,345\n", "x.csv")  # as R writes names of rows
-    assert named.tolist() == [[1, 234], [2, 345]]
+    signal = read_signal(b"x,y\nr1,1,234\nr2,2,345\n", "x.csv")  # as R writes names of rows
+    assert signal.tolist() == [[1, 234], [2, 345]]
 
 
 def test_beside_decimal_commas_points_are_of_thousands():
@@ -238,8 +238,8 @@ def test_complex_numbers_are_refused():
 
 def test_bands_are_read_from_a_tiff(tmp_path):
     bands = np.random.default_rng(0).integers(0, 256, (6, 16, 20), dtype=np.uint8)
-    first, *others = [Image.fromarray(band) for band in bands]
-    first.save(tmp_path / "x.tif", save_all=True, append_images=others)
+    first, *pages = [Image.fromarray(band) for band in bands]
+    first.save(tmp_path / "x.tif", save_all=True, append_images=pages)
     array, _ = read_channels(tmp_path / "x.tif", plain_spec(16, 20, channels=6))
     assert array == pytest.approx(bands / 255)
 
@@ -254,15 +254,15 @@ def test_what_was_done_to_bands_is_told():
         "Its bytes were taken as shares of 255.",
     )
     assert read_channels(bands / 255, input_spec)[1] == ()
-    asked = Question("six", signal=array, signal_notes=notes)
-    assert asked.notes == notes
+    question = Question("six", signal=array, signal_notes=notes)
+    assert question.notes == notes
 
 
 def tiff_of(*pictures, **options):
     """Return a TIFF of pictures one after the other."""
     stream = io.BytesIO()
-    first, *others = pictures
-    first.save(stream, "TIFF", save_all=True, append_images=others, **options)
+    first, *pages = pictures
+    first.save(stream, "TIFF", save_all=True, append_images=pages, **options)
     return stream.getvalue()
 
 
@@ -278,10 +278,10 @@ def with_one_tag_of_all(data):
 
 def test_bands_are_counted_before_they_are_decoded(tmp_path, monkeypatch):
     small, large = Image.new("L", (16, 20)), Image.new("L", (5000, 3800))
-    packed = {"compression": "tiff_adobe_deflate"}
+    options = {"compression": "tiff_adobe_deflate"}
     files = {
-        "more than 30 million pixels together": tiff_of(*[large] * 8, **packed),
-        "no bands of one size": tiff_of(small, large, **packed),
+        "more than 30 million pixels together": tiff_of(*[large] * 8, **options),
+        "no bands of one size": tiff_of(small, large, **options),
         "no bands of one size. ": tiff_of(small, Image.new("RGB", (16, 20))),
         "more pieces": tiff_of(*[small] * 1000),
         "more pieces ": with_one_tag_of_all(tiff_of(small, small)),

@@ -81,7 +81,7 @@ def test_a_target_whose_classes_exist_passes_unchanged(target):
 
 
 @pytest.mark.parametrize(
-    ("target", "missing"),
+    ("target", "index"),
     [
         (Target(4), 4),
         (Target(-1), -1),
@@ -90,8 +90,8 @@ def test_a_target_whose_classes_exist_passes_unchanged(target):
         (Target(9, "probability"), 9),
     ],
 )
-def test_a_class_that_does_not_exist_is_named_with_the_range(target, missing):
-    with pytest.raises(BadInput, match=rf"classes 0 to 3; there is no {missing}\."):
+def test_a_class_that_does_not_exist_is_named_with_the_range(target, index):
+    with pytest.raises(BadInput, match=rf"classes 0 to 3; there is no {index}\."):
         target.check(4)
 
 

@@ -53,8 +53,8 @@ def noise(size, rng) -> Image.Image:
     return Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
 
 
-def levels(ours, theirs) -> int:
-    return int(np.abs(ours.astype(int) - np.asarray(theirs).astype(int)).max())
+def levels(view, reference) -> int:
+    return int(np.abs(view.astype(int) - np.asarray(reference).astype(int)).max())
 
 
 # The same pixels as timm and torchvision ---------------------------------------------------------
@@ -79,8 +79,8 @@ def test_the_network_sees_what_timm_would_show_it(size, model, crop_mode, rng):
             input_spec = spec_of(
                 *model, crop=crop, crop_mode=crop_mode, interpolation=interpolation
             )
-            ours = model_view(image, view_of(size, input_spec), input_spec)
-            assert levels(ours, seen_by_timm(image, input_spec)) <= 1, (crop, interpolation)
+            actual = model_view(image, view_of(size, input_spec), input_spec)
+            assert levels(actual, seen_by_timm(image, input_spec)) <= 1, (crop, interpolation)
 
 
 CROPS = [(256, 224), (232, 224), (342, 299), (384, 384)]
@@ -97,9 +97,9 @@ CROPS = [(256, 224), (232, 224), (342, 299), (384, 384)]
 def test_the_network_sees_what_torchvision_would_show_it(size, cut, interpolation, rng):
     short, crop = cut
     image = noise(size, rng)
-    theirs = tv.CenterCrop(crop)(tv.Resize(short, InterpolationMode(interpolation))(image))
+    reference = tv.CenterCrop(crop)(tv.Resize(short, InterpolationMode(interpolation))(image))
     input_spec = spec_of(crop, crop, crop=crop / short, interpolation=interpolation)
-    assert levels(model_view(image, view_of(size, input_spec), input_spec), theirs) <= 1
+    assert levels(model_view(image, view_of(size, input_spec), input_spec), reference) <= 1
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
@@ -123,8 +123,8 @@ def test_resizing_a_strip_gives_what_resizing_the_whole_gives(
             input_spec = spec_of(
                 *model, crop=crop, crop_mode=crop_mode, interpolation=interpolation
             )
-            ours = model_view(image, view_of(size, input_spec), input_spec)
-            assert levels(ours, seen_by_timm(image, input_spec)) <= 1, (model, crop_mode)
+            actual = model_view(image, view_of(size, input_spec), input_spec)
+            assert levels(actual, seen_by_timm(image, input_spec)) <= 1, (model, crop_mode)
 
 
 def test_an_elongated_photo_is_never_resized_whole(monkeypatch, rng):
@@ -134,18 +134,18 @@ def test_an_elongated_photo_is_never_resized_whole(monkeypatch, rng):
     )
     view = view_of(image.size, input_spec)
     assert np.prod(view.whole_size) > 300e6
-    made = []
+    pixel_counts = []
     resize = Image.Image.resize
 
-    def watched(self, size, *args, **kwargs):
-        made.append(self.width * self.height + size[0] * size[1])
+    def counting_resize(self, size, *args, **kwargs):
+        pixel_counts.append(self.width * self.height + size[0] * size[1])
         return resize(self, size, *args, **kwargs)
 
-    monkeypatch.setattr(Image.Image, "resize", watched)
+    monkeypatch.setattr(Image.Image, "resize", counting_resize)
     assert model_view(image, view, input_spec).shape == (448, 448, 3)
     values, _ = on_original(np.ones((448, 448), np.float32), view)
     assert values.shape == (12000, 8)
-    assert max(made) < 2e6
+    assert max(pixel_counts) < 2e6
 
 
 @pytest.mark.parametrize(
@@ -158,10 +158,10 @@ def test_padding_has_the_colour_of_the_library_whose_transform_it_is(crop_mode, 
         **means, crop=1.15, crop_mode=crop_mode, interpolation="bicubic"
     )
     image = Image.new("RGB", (200, 200), (9, 8, 7))
-    ours = model_view(image, view_of(image.size, input_spec), input_spec)
-    assert levels(ours, seen_by_timm(image, input_spec)) == 0
-    assert tuple(ours[0, 0]) == colour
-    assert tuple(ours[30, 30]) == (9, 8, 7)
+    actual = model_view(image, view_of(image.size, input_spec), input_spec)
+    assert levels(actual, seen_by_timm(image, input_spec)) == 0
+    assert tuple(actual[0, 0]) == colour
+    assert tuple(actual[30, 30]) == (9, 8, 7)
 
 
 # Maps back on the photo --------------------------------------------------------------------------
@@ -205,7 +205,7 @@ def spots(view: View, rng, count=4) -> list[tuple[int, int]]:
     return [(left, top), (right, top), (left, bottom), (right, bottom), *inner]
 
 
-def missed(values: np.ndarray, x: int, y: int) -> tuple[float, float]:
+def distance_to_peak(values: np.ndarray, x: int, y: int) -> tuple[float, float]:
     """Return how far x and y are from the highest values; at the rims these form a plateau."""
     ys, xs = np.nonzero(values >= values.max() * (1 - 1e-6))
     return float(np.abs(xs - x).min()), float(np.abs(ys - y).min())
@@ -215,10 +215,10 @@ def missed(values: np.ndarray, x: int, y: int) -> tuple[float, float]:
 def test_a_bright_pixel_is_found_again_at_full_resolution(size, input_spec, rng):
     view = view_of(size, input_spec)
     for x, y in spots(view, rng):
-        seen = luminance(dot(size, x, y), view, input_spec)
-        if seen.max() < 8:
+        light = luminance(dot(size, x, y), view, input_spec)
+        if light.max() < 8:
             continue  # shrunk so far that 8 bits do not hold it
-        across, down = missed(on_original(seen, view)[0], x, y)
+        across, down = distance_to_peak(on_original(light, view)[0], x, y)
         # Where the photo was shrunk, one input pixel is several of its own.
         assert across <= max(1.0, 0.5 / view.scale_x + 0.5), (x, y, across)
         assert down <= max(1.0, 0.5 / view.scale_y + 0.5), (x, y, down)
@@ -229,9 +229,9 @@ def test_a_bright_pixel_is_found_again_in_a_coarse_grid(size, input_spec, rng):
     view = view_of(size, input_spec)
     tall, wide = input_spec.size
     for cells, (x, y) in product((7, 14), spots(view, rng)):
-        seen = luminance(dot(size, x, y), view, input_spec)
-        pooled = Image.fromarray(seen).resize((cells, cells), Image.Resampling.BOX)
-        across, down = missed(on_original(np.asarray(pooled), view)[0], x, y)
+        light = luminance(dot(size, x, y), view, input_spec)
+        grid = Image.fromarray(light).resize((cells, cells), Image.Resampling.BOX)
+        across, down = distance_to_peak(on_original(np.asarray(grid), view)[0], x, y)
         # Half a cell, and a pixel for a dot that lies on the line between two.
         assert across <= wide / cells / 2 / view.scale_x + 1, (x, y, across)
         assert down <= tall / cells / 2 / view.scale_y + 1, (x, y, down)
@@ -247,11 +247,11 @@ def test_a_bright_pixel_of_a_turned_photo_is_found_where_the_visitor_sees_it(kin
     dot((333, 251), 210, 97).transpose(turn).save(buffer, kind, exif=exif, quality=95)
     photo, input_spec = read_photo(buffer.getvalue()), spec_of(224, 224, crop=0.875)
     view = view_of(photo.size, input_spec)
-    seen = luminance(photo.image(), view, input_spec)
+    light = luminance(photo.image(), view, input_spec)
     assert photo.size == (333, 251)
-    assert max(missed(on_original(seen, view)[0], 210, 97)) <= 1
-    grid = seen.reshape(7, 32, 7, 32).mean((1, 3))
-    across, down = missed(on_original(grid, view)[0], 210, 97)
+    assert max(distance_to_peak(on_original(light, view)[0], 210, 97)) <= 1
+    grid = light.reshape(7, 32, 7, 32).mean((1, 3))
+    across, down = distance_to_peak(on_original(grid, view)[0], 210, 97)
     assert max(across * view.scale_x, down * view.scale_y) <= 16 + 1
 
 
@@ -272,7 +272,7 @@ def _check_ramp(size, input_spec, view, cells):
         (np.broadcast_to(xs, cells), size[0], 1, xs[0], xs[-1]),
         (np.broadcast_to(ys[:, None], cells), size[1], 0, ys[0], ys[-1]),
     ):
-        values, seen = on_original(ramp, view)
+        values, visible = on_original(ramp, view)
         centres = np.arange(length) + 0.5
         # Beyond the middles of the outermost cells a ramp has nothing to lie between; a filter
         # that widens for a coarser photo reads one photo pixel further.
@@ -280,7 +280,7 @@ def _check_ramp(size, input_spec, view, cells):
         # Where a photo pixel covers several cells, the filter weighs whole cells.
         several = cells[axis] / input_spec.size[axis] * (view.scale_y, view.scale_x)[axis] > 1
         expected = np.broadcast_to(centres if axis else centres[:, None], values.shape)
-        keep = seen & np.broadcast_to(inner if axis else inner[:, None], values.shape)
+        keep = visible & np.broadcast_to(inner if axis else inner[:, None], values.shape)
         assert keep.any() or last - first < 4
         error = np.abs(values - expected)[keep]
         assert error.max(initial=0) <= (0.1 if several else 1e-3 + 2e-6 * length)
@@ -290,49 +290,51 @@ def _check_ramp(size, input_spec, view, cells):
 def test_a_constant_map_comes_back_constant_where_it_was_seen(size, input_spec):
     view = view_of(size, input_spec)
     for cells in ((1, 1), (7, 7), (224, 224), (3, 500)):
-        values, seen = on_original(np.full(cells, -2.5, np.float32), view)
+        values, visible = on_original(np.full(cells, -2.5, np.float32), view)
         assert values.dtype == np.float32
-        np.testing.assert_allclose(values[seen], -2.5, rtol=1e-6)
-        assert (values[~seen] == 0).all()
+        np.testing.assert_allclose(values[visible], -2.5, rtol=1e-6)
+        assert (values[~visible] == 0).all()
 
 
 @pytest.mark.parametrize(("size", "input_spec"), PLACES, ids=IDS)
 def test_seen_is_exactly_what_the_crop_keeps(size, input_spec):
     view = view_of(size, input_spec)
-    _, seen = on_original(np.ones((7, 7), np.float32), view)
+    _, visible = on_original(np.ones((7, 7), np.float32), view)
     # Counted from timm's own integers: the resized size and the cut in whole input pixels.
-    for axis, (length, resized, wanted) in enumerate(
+    for axis, (length, resized_length, kept_length) in enumerate(
         zip(size, view.whole_size, reversed(input_spec.size), strict=True)
     ):
-        cut = max(0, round((resized - wanted) / 2))
-        places = (np.arange(length) + 0.5) * resized / length - cut
-        expected = (places >= 0) & (places < min(wanted, resized))
-        np.testing.assert_array_equal(seen.any(axis), expected)
-    assert seen.sum() == seen.any(0).sum() * seen.any(1).sum()
+        cut = max(0, round((resized_length - kept_length) / 2))
+        places = (np.arange(length) + 0.5) * resized_length / length - cut
+        expected = (places >= 0) & (places < min(kept_length, resized_length))
+        np.testing.assert_array_equal(visible.any(axis), expected)
+    assert visible.sum() == visible.any(0).sum() * visible.any(1).sum()
     if input_spec.crop_mode == "border":
-        assert seen.all()
+        assert visible.all()
 
 
 def test_what_is_cut_off_does_not_change_what_is_seen(rng):
     # The mask is right if pixels beyond it, and the filter's reach, are without influence.
     size, input_spec = (401, 300), spec_of(224, 224, crop=0.875)
     view, pixels = view_of(size, input_spec), np.asarray(noise(size, rng))
-    _, seen = on_original(np.ones((7, 7), np.float32), view)
-    near = np.zeros_like(seen)
-    ys, xs = np.nonzero(seen)
-    near[ys.min() - 2 : ys.max() + 3, xs.min() - 2 : xs.max() + 3] = True
-    other = np.where(near[..., None], pixels, 255 - pixels)
-    ours, theirs = (model_view(Image.fromarray(p), view, input_spec) for p in (pixels, other))
-    np.testing.assert_array_equal(ours, theirs)
-    inside = np.where(seen[..., None], 255 - pixels, pixels)
-    assert (model_view(Image.fromarray(inside), view, input_spec) != ours).any(-1).mean() > 0.95
+    _, visible = on_original(np.ones((7, 7), np.float32), view)
+    margin = np.zeros_like(visible)
+    ys, xs = np.nonzero(visible)
+    margin[ys.min() - 2 : ys.max() + 3, xs.min() - 2 : xs.max() + 3] = True
+    changed_outside = np.where(margin[..., None], pixels, 255 - pixels)
+    expected, actual = (
+        model_view(Image.fromarray(p), view, input_spec) for p in (pixels, changed_outside)
+    )
+    np.testing.assert_array_equal(expected, actual)
+    image = np.where(visible[..., None], 255 - pixels, pixels)
+    assert (model_view(Image.fromarray(image), view, input_spec) != expected).any(-1).mean() > 0.95
 
 
 def test_a_map_of_a_large_photo_is_written_in_bands_without_a_seam(rng):
     view = view_of((3000, 2000), spec_of(224, 224))
     values = rng.random((14, 14)).astype(np.float32)
-    whole, seen = on_original(values, view)
-    strips = np.abs(np.diff(whole, axis=0))[seen[1:] & seen[:-1]].max()
+    whole, visible = on_original(values, view)
+    strips = np.abs(np.diff(whole, axis=0))[visible[1:] & visible[:-1]].max()
     # A cell covers 143 photo pixels, so neighbours differ by at most 1/143 of the range.
     assert strips <= 1 / 142
 
@@ -355,8 +357,8 @@ def test_a_view_survives_pickling_and_becomes_plain_json():
 
 def test_a_view_between_two_pixels_shows_nothing_rather_than_failing():
     view = View(original=(8, 8), model=(4, 4), scale_x=40.0, scale_y=40.0, left=22.0, top=22.0)
-    values, seen = on_original(np.ones((4, 4), np.float32), view)
-    assert not seen.any()
+    values, visible = on_original(np.ones((4, 4), np.float32), view)
+    assert not visible.any()
     assert not values.any()
 
 
@@ -376,13 +378,13 @@ def test_a_fine_photo_has_no_more_detail_than_the_network_learnt_from(size, crop
     input_spec = spec_of(64, 64).model_copy(update={"crop": 1.0, "crop_mode": crop_mode})
     view = view_of(image.size, input_spec)
     sharp = np.asarray(model_view(image, view, input_spec), np.float64)
-    blurred = model_view(image, view, input_spec.model_copy(update={"detail": 32}))
+    blurred_view = model_view(image, view, input_spec.model_copy(update={"detail": 32}))
     if crop_mode != "border":  # whose padding stays as it is
-        halved = sharp.reshape(32, 2, 32, 2, 3).mean((1, 3)).round().astype(np.uint8)
-        again = Image.fromarray(halved).resize((64, 64), Image.Resampling.BILINEAR)
-        assert levels(blurred, again) <= 1
+        half_size = sharp.reshape(32, 2, 32, 2, 3).mean((1, 3)).round().astype(np.uint8)
+        expected = Image.fromarray(half_size).resize((64, 64), Image.Resampling.BILINEAR)
+        assert levels(blurred_view, expected) <= 1
     middle = np.s_[24:40, 24:40]  # inside of any padding
-    assert sharp[middle].std() > 1.3 * blurred[middle].std()
+    assert sharp[middle].std() > 1.3 * blurred_view[middle].std()
 
 
 def test_a_photo_with_as_little_detail_is_left_alone(rng):
@@ -402,7 +404,7 @@ def test_less_detail_moves_nothing():
     input_spec = spec_of(64, 64).model_copy(update={"crop": 1.0, "detail": 24})
     image = Image.fromarray(pixels)
     view = view_of(image.size, input_spec)
-    seen = np.asarray(model_view(image, view, input_spec), np.float64)[..., 0]
-    rows, columns = np.indices(seen.shape) + 0.5
-    x, y = view.to_original(*((seen * at).sum() / seen.sum() for at in (columns, rows)))
+    light = np.asarray(model_view(image, view, input_spec), np.float64)[..., 0]
+    rows, columns = np.indices(light.shape) + 0.5
+    x, y = view.to_original(*((light * at).sum() / light.sum() for at in (columns, rows)))
     assert (x, y) == pytest.approx((140, 50), abs=0.5)

@@ -58,9 +58,9 @@ class Answers:
         write_files(self.folder, files_of(number))
 
     def read(self):
-        again, _ = read_explanation(self.folder / "occlusion" / MANIFEST)
-        number = int(again.result.values[0, 0])
-        assert (again.result.error is not None) == (number == 0)
+        copy, _ = read_explanation(self.folder / "occlusion" / MANIFEST)
+        number = int(copy.result.values[0, 0])
+        assert (copy.result.error is not None) == (number == 0)
         return number
 
 
@@ -79,15 +79,15 @@ class Means:
 
     def read(self):
         content = (self.folder / DESCRIPTION).read_bytes()
-        told = json.loads(content)
+        manifest = json.loads(content)
         for name, sha256 in recorded_files(content).items():
             path = find_file(self.folder / name, sha256)
             assert path is not None, name
             if name.endswith("values.npy"):
-                assert (np.load(path) == told["number"]).all()
-        assert len(told["classes"]) == 2 - told["number"]
-        assert len(told["files"]) == 4 - told["number"]  # the one class has an error too
-        return told["number"]
+                assert (np.load(path) == manifest["number"]).all()
+        assert len(manifest["classes"]) == 2 - manifest["number"]
+        assert len(manifest["files"]) == 4 - manifest["number"]  # the one class has an error too
+        return manifest["number"]
 
 
 class Figure:

@@ -41,8 +41,8 @@ class Table(BaseModel):
     ],
 )
 def test_the_place_and_the_fault_are_told(text, place, words):
-    with pytest.raises(ValidationError) as caught:
+    with pytest.raises(ValidationError) as error:
         Table.model_validate_json(text)
-    told = wrong_value(caught.value)
-    assert told[0] == place
-    assert told[1].startswith(words)
+    explanation = wrong_value(error.value)
+    assert explanation[0] == place
+    assert explanation[1].startswith(words)

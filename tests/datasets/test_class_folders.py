@@ -32,7 +32,7 @@ def crossed(outer, inner=("cat", "dog")) -> list[str]:
     return tree(*(f"{o}/{i}" for o in outer for i in inner))
 
 
-def placed(paths: list[str]) -> dict[str, set[str | None]]:
+def splits_by_class(paths: list[str]) -> dict[str, set[str | None]]:
     """Return the splits of every class."""
     splits: dict[str, set[str | None]] = {}
     for file in place_files(paths, "The folder").files:
@@ -96,26 +96,26 @@ def test_a_split_is_known_by_its_name(name, split):
     ],
 )
 def test_splits_are_honoured_under_every_usual_name(paths, splits):
-    assert placed(paths) == {"cat": splits, "dog": splits}
+    assert splits_by_class(paths) == {"cat": splits, "dog": splits}
 
 
 def test_a_class_may_be_called_as_a_split_where_it_is_one():
-    assert placed(tree("train", "bus", "car")).keys() == {"train", "bus", "car"}
-    assert placed(tree("control", "test")).keys() == {"control", "test"}
-    assert placed(tree("de", "tr", "te")).keys() == {"de", "tr", "te"}
-    assert placed(tree("set 1", "other")).keys() == {"set 1", "other"}
+    assert splits_by_class(tree("train", "bus", "car")).keys() == {"train", "bus", "car"}
+    assert splits_by_class(tree("control", "test")).keys() == {"control", "test"}
+    assert splits_by_class(tree("de", "tr", "te")).keys() == {"de", "tr", "te"}
+    assert splits_by_class(tree("set 1", "other")).keys() == {"set 1", "other"}
 
 
 @pytest.mark.parametrize("name", ["data.zip", "train.tar.gz", "images.7z"])
 def test_an_archive_in_place_of_pictures_is_named(name):
     with pytest.raises(BadInput, match=f"It holds '{name}': unpack that first"):
-        placed(["readme.txt", name])
+        splits_by_class(["readme.txt", name])
 
 
 def test_folders_of_pictures_that_are_called_like_splits_of_some_language_stay_classes():
-    assert placed(tree("prova", "teste", "cat")).keys() == {"prova", "teste", "cat"}
+    assert splits_by_class(tree("prova", "teste", "cat")).keys() == {"prova", "teste", "cat"}
     with pytest.raises(BadInput, match="are splits by their names"):
-        placed(tree("treino", "teste"))
+        splits_by_class(tree("treino", "teste"))
 
 
 @pytest.mark.parametrize(
@@ -226,12 +226,18 @@ def test_what_is_left_out_is_named():
     assert "Beside 'train', 'val', 'extra' (2 files) was left out" in notes
     assert "2 files in no class's folder were left out: cover.jpg, val/sheet.png." in notes
     assert "info" not in notes
-    beside = [*crossed(("train", "val")), *tree("extra"), *tree("more"), "old.zip", "val/new.rar"]
-    notes = " ".join(place_files(beside, "The folder").notes)
+    stray_paths = [
+        *crossed(("train", "val")),
+        *tree("extra"),
+        *tree("more"),
+        "old.zip",
+        "val/new.rar",
+    ]
+    notes = " ".join(place_files(stray_paths, "The folder").notes)
     assert "'extra', 'more' (4 files) were left out: they are no split by name" in notes
     assert "2 files beside the classes were left out: old.zip, val/new.rar." in notes
-    alone = " ".join(place_files([*tree("x", "y"), "old.zip"], "The folder").notes)
-    assert "1 file beside the classes was left out: old.zip. What is packed is not" in alone
+    packed_notes = " ".join(place_files([*tree("x", "y"), "old.zip"], "The folder").notes)
+    assert "1 file beside the classes was left out: old.zip. What is packed is not" in packed_notes
     (note,) = place_files(crossed(("real", "fake")), "The folder").notes
     assert (
         "'fake', 'real' were taken for the classes, and hold folders of the same names, 'cat'"
@@ -288,11 +294,11 @@ def test_too_few_pictures_say_how_many_cannot_be_read(tmp_path):
 def test_names_that_are_not_utf_8_are_read_and_said(tmp_path):
     root = colour_folder(tmp_path / "d", {"x": 4, "y": 4})
     (root / "y").rename(os.fsdecode(os.fsencode(root) + b"/h\xfcnd"))
-    found = ImageFolder(root)
-    assert found.labels == ("hünd", "x")
-    assert len(found.digest) == 64
-    assert found.pixels(0).shape == (32, 32, 3)
-    assert "4 names not in UTF-8 read as Latin-1, such as 'hünd/000.png'" in found.notes[0]
+    dataset = ImageFolder(root)
+    assert dataset.labels == ("hünd", "x")
+    assert len(dataset.digest) == 64
+    assert dataset.pixels(0).shape == (32, 32, 3)
+    assert "4 names not in UTF-8 read as Latin-1, such as 'hünd/000.png'" in dataset.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -328,9 +334,9 @@ def test_a_zip_without_a_mark_of_its_code_page_is_read(tmp_path, label, page, no
     data = path.read_bytes()
     # Names are of one length, so that the offsets inside stay.
     path.write_bytes(data.replace(name, raw.ljust(5, b"_")))
-    found = run(pictures_in_zip(path))
-    assert label in {name.rstrip("_") for name in found.labels}
-    assert any("code page" in note for note in found.notes) is noted
+    dataset = run(pictures_in_zip(path))
+    assert label in {name.rstrip("_") for name in dataset.labels}
+    assert any("code page" in note for note in dataset.notes) is noted
 
 
 @pytest.mark.parametrize(
@@ -348,8 +354,8 @@ def test_a_zip_without_a_mark_of_its_code_page_is_read(tmp_path, label, page, no
 )
 def test_a_code_page_is_known_by_one_word(page, words):
     for word in words.split():
-        found, _ = code_page([f"{word}/1.png".encode(page)])
-        assert f"{word}/1.png".encode(page).decode(found) == f"{word}/1.png", found
+        encoding, _ = code_page([f"{word}/1.png".encode(page)])
+        assert f"{word}/1.png".encode(page).decode(encoding) == f"{word}/1.png", encoding
 
 
 def test_what_names_may_read_as_otherwise_is_said(tmp_path):
@@ -360,19 +366,21 @@ def test_what_names_may_read_as_otherwise_is_said(tmp_path):
     (note,) = ZipFiles(path).notes
     assert "'蝴蝶/1.png'" in note
     assert "code page 936, simplified Chinese" in note
-    other = "蝴蝶".encode("gbk").decode("cp949")
-    assert f"or '{other}/1.png' in code page 949, Korean" in note
+    misread_name = "蝴蝶".encode("gbk").decode("cp949")
+    assert f"or '{misread_name}/1.png' in code page 949, Korean" in note
 
 
 def test_what_has_no_label_is_no_class():
-    found = place_files([*tree("labeled/cat", "labeled/dog", "unlabeled"), "x.txt"], "The folder")
-    assert {file.label for file in found.files} == {"cat", "dog"}
-    assert "2 files in 'unlabeled' were left out: a class has labels." in found.notes
-    assert {file.path for file in found.files} == {0, 1, 2, 3}
+    placement = place_files(
+        [*tree("labeled/cat", "labeled/dog", "unlabeled"), "x.txt"], "The folder"
+    )
+    assert {file.label for file in placement.files} == {"cat", "dog"}
+    assert "2 files in 'unlabeled' were left out: a class has labels." in placement.notes
+    assert {file.path for file in placement.files} == {0, 1, 2, 3}
     # What lies beside is counted all the same, and keeps its number.
-    found = place_files([*tree("unlabeled"), "stray.jpg", *tree("cat", "dog")], "The folder")
-    assert {file.path for file in found.files} == {3, 4, 5, 6}
-    assert any(note.startswith("1 file in no class's folder") for note in found.notes)
+    placement = place_files([*tree("unlabeled"), "stray.jpg", *tree("cat", "dog")], "The folder")
+    assert {file.path for file in placement.files} == {3, 4, 5, 6}
+    assert any(note.startswith("1 file in no class's folder") for note in placement.notes)
 
 
 @pytest.mark.parametrize("words", ["trainen validatie testen", "träning validering test"])
@@ -382,7 +390,7 @@ def test_splits_of_more_languages_are_splits(words):
 
 def test_a_split_may_have_one_class_of_the_others():
     paths = [*crossed(("train",)), *tree("test/cat/indoor", "test/cat/outdoor")]
-    assert placed(paths) == {"cat": SPLIT, "dog": {"train"}}
+    assert splits_by_class(paths) == {"cat": SPLIT, "dog": {"train"}}
 
 
 def test_what_systems_put_into_folders_is_no_class(tmp_path):
@@ -394,6 +402,6 @@ def test_links_in_a_circle_end(tmp_path):
     root = colour_folder(tmp_path / "d", {"x": 4, "y": 4})
     (root / "x" / "round").symlink_to(root)
     (root / "z").symlink_to(root / "y")
-    found = ImageFolder(root)
-    assert found.labels == ("x", "y", "z")
-    assert len(found.items) == 12
+    dataset = ImageFolder(root)
+    assert dataset.labels == ("x", "y", "z")
+    assert len(dataset.items) == 12

@@ -65,19 +65,19 @@ def registry(tmp_path, monkeypatch):
 
 
 def test_a_plugin_may_offer_data_sets_alone(registry):
-    found = registry(TILES)
-    assert found.problems == ()
-    assert not found.entries
-    assert found.datasets["tiles"].names == ("tiles:small", "tiles:large")
-    data = load_dataset("tiles:large", found.datasets)
+    plugins = registry(TILES)
+    assert plugins.problems == ()
+    assert not plugins.entries
+    assert plugins.datasets["tiles"].names == ("tiles:small", "tiles:large")
+    data = load_dataset("tiles:large", plugins.datasets)
     assert (data.name, data.pixels(1).shape, len(data.of("val"))) == ("tiles:large", (24, 24, 3), 2)
     assert data.parts(0)["tile"].all()
-    assert data.digest != load_dataset("tiles:small", found.datasets).digest
+    assert data.digest != load_dataset("tiles:small", plugins.datasets).digest
     with pytest.raises(BadInput, match=r"no data set 'tiles:huge'.*tiles:small and tiles:large"):
-        load_dataset("tiles:huge", found.datasets)
+        load_dataset("tiles:huge", plugins.datasets)
     with pytest.raises(BadInput, match="no data set 'tiles'"):
-        load_dataset("tiles", found.datasets)
-    assert load_registered("other", found.datasets) is None
+        load_dataset("tiles", plugins.datasets)
+    assert load_registered("other", plugins.datasets) is None
 
 
 @pytest.mark.parametrize(
@@ -97,9 +97,9 @@ def test_what_is_wrong_with_a_data_set_becomes_a_problem(registry, change, stage
     assert change[0] in TILES
     source = TILES.replace(*change)
     fine = TILES.replace('"tiles", "Plain', '"other", "Plain')
-    found = registry(source, fine)
-    assert list(found.datasets) == ["other"]
-    (problem,) = found.problems
+    plugins = registry(source, fine)
+    assert list(plugins.datasets) == ["other"]
+    (problem,) = plugins.problems
     assert problem.stage == stage
     assert words in problem.message
     with pytest.raises(PluginProblem):
@@ -122,15 +122,15 @@ def explainers():
     return [Flat()]
 """
     )
-    found = registry(source)
-    assert (list(found.entries), list(found.datasets)) == (["flat"], [])
-    assert [problem.stage for problem in found.problems] == ["hook"]
+    plugins = registry(source)
+    assert (list(plugins.entries), list(plugins.datasets)) == (["flat"], [])
+    assert [problem.stage for problem in plugins.problems] == ["hook"]
 
 
 def test_the_first_owner_of_a_data_set_s_name_keeps_it(registry):
-    found = registry(TILES, TILES.replace('"Plain tiles."', '"Others."'))
-    assert found.datasets["tiles"].summary == "Plain tiles."
-    (problem,) = found.problems
+    plugins = registry(TILES, TILES.replace('"Plain tiles."', '"Others."'))
+    assert plugins.datasets["tiles"].summary == "Plain tiles."
+    (problem,) = plugins.problems
     assert (problem.stage, "stranger" in problem.message) == ("clash", True)
 
 
@@ -145,10 +145,10 @@ def test_the_first_owner_of_a_data_set_s_name_keeps_it(registry):
 )  # fmt: skip
 def test_a_data_set_that_cannot_be_made_is_named(registry, change, words):
     assert change[0] in TILES
-    found = registry(TILES.replace(*change))
-    with pytest.raises(DatasetFailed, match=words) as caught:
-        load_dataset("tiles:small", found.datasets)
-    assert "'tiles:small'" in str(caught.value)
+    plugins = registry(TILES.replace(*change))
+    with pytest.raises(DatasetFailed, match=words) as error:
+        load_dataset("tiles:small", plugins.datasets)
+    assert "'tiles:small'" in str(error.value)
 
 
 def test_a_plugin_s_own_words_are_left_as_they_are(registry):
@@ -161,8 +161,8 @@ def test_a_plugin_s_own_words_are_left_as_they_are(registry):
 
 def test_the_command_lists_data_sets():
     run = CliRunner().invoke(app, ["plugins", "--json"])
-    listed = {name for row in json.loads(run.stdout)["datasets"] for name in row["names"]}
-    assert listed == {n for source in load_registry().datasets.values() for n in source.names}
+    names = {name for row in json.loads(run.stdout)["datasets"] for name in row["names"]}
+    assert names == {n for source in load_registry().datasets.values() for n in source.names}
 
 
 class Steps(Dataset):
@@ -192,12 +192,12 @@ def test_any_set_of_signals_can_be_trained_on(tmp_path):
     assert DatasetSource("steps", "Steps.", lambda _: Steps(), kind="signals").names == ("steps",)
     accuracy = run(train_on_signals(Steps(), tmp_path / "m", epochs=6, seed=2))
     assert accuracy > 0.95
-    trained = from_folder(tmp_path / "m")
-    assert (trained.input_spec.size, trained.input_spec.channels) == ((24,), 2)
+    backbone = from_folder(tmp_path / "m")
+    assert (backbone.input_spec.size, backbone.input_spec.channels) == ((24,), 2)
     values = np.stack([Steps().signal(i) for i in range(200)])
-    assert np.allclose(trained.input_spec.mean, values.mean((0, 2)), rtol=1e-4)
-    assert np.allclose(trained.input_spec.std, values.std((0, 2)), rtol=1e-4)
-    assert "trained here on steps (not stated)" in trained.identity.licence
+    assert np.allclose(backbone.input_spec.mean, values.mean((0, 2)), rtol=1e-4)
+    assert np.allclose(backbone.input_spec.std, values.std((0, 2)), rtol=1e-4)
+    assert "trained here on steps (not stated)" in backbone.identity.licence
 
 
 def test_signals_without_a_test_are_refused_before_training(tmp_path):

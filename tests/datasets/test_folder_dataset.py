@@ -20,17 +20,17 @@ def test_classes_are_the_subfolders_and_pixels_those_of_the_files(tmp_path):
     root = colour_folder(tmp_path / "fruit", {"apple": 20, "plum": 20})
     (root / ".git").mkdir()
     (root / "apple" / ".DS_Store").write_bytes(b"x")
-    found = ImageFolder(root)
-    assert found.name == "fruit"
-    assert found.labels == ("apple", "plum")
-    assert [len(found.of(s)) for s in ("train", "val", "test")] == [28, 6, 6]
-    for index, item in enumerate(found.items):
+    dataset = ImageFolder(root)
+    assert dataset.name == "fruit"
+    assert dataset.labels == ("apple", "plum")
+    assert [len(dataset.of(s)) for s in ("train", "val", "test")] == [28, 6, 6]
+    for index, item in enumerate(dataset.items):
         name, file = item.key.split("/")
-        assert found.labels[item.label] == name
+        assert dataset.labels[item.label] == name
         seed = 1000 * item.label + int(file[:3])
-        assert (found.pixels(index) == noisy(seed, item.label)).all()
-    assert found.unreadable == ()
-    assert found.notes == ()
+        assert (dataset.pixels(index) == noisy(seed, item.label)).all()
+    assert dataset.unreadable == ()
+    assert dataset.notes == ()
 
 
 def test_the_same_files_give_the_same_digest_and_another_file_another(tmp_path):
@@ -46,10 +46,10 @@ def test_own_splits_are_honoured_and_leaks_between_them_named(tmp_path):
     colour_folder(tmp_path / "d" / "train", {"x": 6, "y": 6})
     colour_folder(tmp_path / "d" / "val", {"x": 4, "y": 4}, first=500)
     shutil.copy(tmp_path / "d/train/x/000.png", tmp_path / "d/val/x/again.png")
-    found = ImageFolder(tmp_path / "d")
-    assert all(item.key.startswith(item.split) for item in found.items)
-    assert [len(found.of(s)) for s in ("train", "val", "test")] == [12, 9, 0]
-    assert any("1 of these groups lies in more than one" in note for note in found.notes)
+    dataset = ImageFolder(tmp_path / "d")
+    assert all(item.key.startswith(item.split) for item in dataset.items)
+    assert [len(dataset.of(s)) for s in ("train", "val", "test")] == [12, 9, 0]
+    assert any("1 of these groups lies in more than one" in note for note in dataset.notes)
 
 
 def test_a_leaky_copy_is_never_in_two_splits(tmp_path):
@@ -58,11 +58,11 @@ def test_a_leaky_copy_is_never_in_two_splits(tmp_path):
         image = Image.open(root / "x" / f"{i:03d}.png").resize((48, 48), Image.Resampling.BOX)
         image.save(root / "x" / f"copy-of-{i}.jpg", quality=90)
     for seed in range(8):
-        found = ImageFolder(root, seed=seed, val=0.3, test=0.3)
-        split = {item.key: item.split for item in found.items}
+        dataset = ImageFolder(root, seed=seed, val=0.3, test=0.3)
+        split = {item.key: item.split for item in dataset.items}
         for i in range(10):
             assert split[f"x/{i:03d}.png"] == split[f"x/copy-of-{i}.jpg"]
-    assert any("20 pictures are copies" in note for note in found.notes)
+    assert any("20 pictures are copies" in note for note in dataset.notes)
 
 
 def test_unreadable_files_are_counted_and_named(tmp_path):
@@ -70,18 +70,20 @@ def test_unreadable_files_are_counted_and_named(tmp_path):
     whole = (root / "x" / "000.png").read_bytes()
     (root / "x" / "cut.png").write_bytes(whole[: len(whole) // 2])
     (root / "y" / "notes.txt").write_text("not a picture")
-    found = ImageFolder(root)
-    assert [key for key, _ in found.unreadable] == ["x/cut.png", "y/notes.txt"]
-    assert "damaged" in found.unreadable[0][1]
-    assert len(found.items) == 40
-    assert found.notes[0].startswith("2 of 42 files were left out, which could not be read. x/cut")
-    assert "y/notes.txt: This is not a readable" in found.notes[0]
+    dataset = ImageFolder(root)
+    assert [key for key, _ in dataset.unreadable] == ["x/cut.png", "y/notes.txt"]
+    assert "damaged" in dataset.unreadable[0][1]
+    assert len(dataset.items) == 40
+    assert dataset.notes[0].startswith(
+        "2 of 42 files were left out, which could not be read. x/cut"
+    )
+    assert "y/notes.txt: This is not a readable" in dataset.notes[0]
 
 
 def test_few_pictures_and_uneven_classes_are_noted(tmp_path):
-    found = ImageFolder(colour_folder(tmp_path / "d", {"x": 5, "y": 45}))
-    assert any("Fewer than 20 pictures in x (5)" in note for note in found.notes)
-    assert any("uneven: 45 of y, 5 of x" in note for note in found.notes)
+    dataset = ImageFolder(colour_folder(tmp_path / "d", {"x": 5, "y": 45}))
+    assert any("Fewer than 20 pictures in x (5)" in note for note in dataset.notes)
+    assert any("uneven: 45 of y, 5 of x" in note for note in dataset.notes)
 
 
 def test_the_same_picture_under_two_labels_is_noted(tmp_path):
@@ -92,7 +94,7 @@ def test_the_same_picture_under_two_labels_is_noted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("counts", "said"),
+    ("counts", "message"),
     [
         ({"x": 9}, "one class only, 'x'"),
         ({}, "holds no pictures in subfolders"),
@@ -100,9 +102,9 @@ def test_the_same_picture_under_two_labels_is_noted(tmp_path):
         ({"x": 9, "y": 1}, "has 1 picture;"),
     ],
 )
-def test_too_little_is_refused_in_one_sentence(tmp_path, counts, said):
+def test_too_little_is_refused_in_one_sentence(tmp_path, counts, message):
     (tmp_path / "d").mkdir()
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(BadInput, match=message):
         ImageFolder(colour_folder(tmp_path / "d", counts))
 
 
@@ -135,17 +137,17 @@ def archive(path, *, count=40, **changes):
 
 
 def test_an_archive_keeps_its_test_and_gives_validation_from_the_rest(tmp_path):
-    found = ImageArchive(archive(tmp_path / "toy.npz"), val=0.2)
-    assert found.labels == ("even", "odd")
-    assert [len(found.of(s)) for s in ("train", "val", "test")] == [24, 6, 10]
-    assert found.of("test") == tuple(range(30, 40))
-    difference = found.pixels(3).astype(int) - noisy(3, 1)
+    dataset = ImageArchive(archive(tmp_path / "toy.npz"), val=0.2)
+    assert dataset.labels == ("even", "odd")
+    assert [len(dataset.of(s)) for s in ("train", "val", "test")] == [24, 6, 10]
+    assert dataset.of("test") == tuple(range(30, 40))
+    difference = dataset.pixels(3).astype(int) - noisy(3, 1)
     assert np.abs(difference).mean() < 12  # JPEG halves the resolution of colour
-    assert ImageArchive(tmp_path / "toy.npz", val=0.2).items == found.items
+    assert ImageArchive(tmp_path / "toy.npz", val=0.2).items == dataset.items
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"label": None}, "not an archive of pictures"),
         ({"offset": np.arange(12)}, "contradict one another"),
@@ -153,8 +155,8 @@ def test_an_archive_keeps_its_test_and_gives_validation_from_the_rest(tmp_path):
         ({"classes": np.array(["one"]), "label": np.zeros(40, int)}, "one class only"),
     ],
 )
-def test_broken_archives_are_refused(tmp_path, changes, said):
-    with pytest.raises(BadInput, match=said):
+def test_broken_archives_are_refused(tmp_path, changes, message):
+    with pytest.raises(BadInput, match=message):
         ImageArchive(archive(tmp_path / "toy.npz", **changes))
 
 
@@ -192,27 +194,27 @@ def test_arrays_of_images_and_labels_are_a_set(tmp_path, train, test):
     arrays = {name: part[:30] for name, part in zip(train.split(), (images, labels), strict=True)}
     arrays |= {name: part[30:] for name, part in zip(test.split(), (images, labels), strict=True)}
     np.savez(tmp_path / "medmnist.npz", **arrays)
-    found = load_dataset(str(tmp_path / "medmnist.npz"), {})
-    assert found.labels == ("3", "4")
-    assert found.of("test") == tuple(range(30, 40))
-    assert len(found.of("val")) == 4
-    assert all((found.pixels(i) == images[i]).all() for i in (0, 7, 35))
-    assert [found.items[i].label for i in (0, 7)] == [0, 1]
-    assert "no validation split" in found.notes[0]
+    dataset = load_dataset(str(tmp_path / "medmnist.npz"), {})
+    assert dataset.labels == ("3", "4")
+    assert dataset.of("test") == tuple(range(30, 40))
+    assert len(dataset.of("val")) == 4
+    assert all((dataset.pixels(i) == images[i]).all() for i in (0, 7, 35))
+    assert [dataset.items[i].label for i in (0, 7)] == [0, 1]
+    assert "no validation split" in dataset.notes[0]
 
 
 def test_grey_images_without_splits_are_split_and_several_labels_refused(tmp_path):
     grey = np.stack([noisy(i, i % 2)[..., 0] for i in range(40)])
     np.savez(tmp_path / "x.npz", images=grey, labels=np.arange(40) % 2)
-    found = load_dataset(str(tmp_path / "x.npz"), {})
-    assert [len(found.of(s)) for s in ("train", "val", "test")] == [28, 6, 6]
-    assert (found.pixels(3) == grey[3][..., None]).all()
+    dataset = load_dataset(str(tmp_path / "x.npz"), {})
+    assert [len(dataset.of(s)) for s in ("train", "val", "test")] == [28, 6, 6]
+    assert (dataset.pixels(3) == grey[3][..., None]).all()
     names = np.array(["cat", "dog"])[np.arange(40) % 2]
     for labels in (names, np.eye(2)[np.arange(40) % 2], (np.arange(40) % 2).astype(float)):
         np.savez(tmp_path / "n.npz", images=grey, labels=labels)
-        named = load_dataset(str(tmp_path / "n.npz"), {})
-        assert named.labels == (("cat", "dog") if labels is names else found.labels)
-        assert [item.label for item in named.items] == [item.label for item in found.items]
+        named_set = load_dataset(str(tmp_path / "n.npz"), {})
+        assert named_set.labels == (("cat", "dog") if labels is names else dataset.labels)
+        assert [item.label for item in named_set.items] == [item.label for item in dataset.items]
     np.save(tmp_path / "n.npy", grey)
     with pytest.raises(BadInput, match=r"n\.npy is a file\. Give a folder"):
         load_dataset(str(tmp_path / "n.npy"), {})

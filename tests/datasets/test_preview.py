@@ -25,30 +25,30 @@ def brightest(jpeg: bytes) -> int:
         return int(np.asarray(image.convert("RGB"), float).mean((0, 1)).argmax())
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_classes_are_counted_by_name_and_some_of_each_are_read(tmp_path, packed):
+@pytest.mark.parametrize("as_zip", [False, True])
+def test_classes_are_counted_by_name_and_some_of_each_are_read(tmp_path, as_zip):
     folder = colour_folder(tmp_path / "set", {"cherry": 6, "kiwi": 3})
     (folder / "kiwi" / "notes.txt").write_text("no picture")
     (folder / "kiwi" / "000.png").write_bytes(b"damaged")
     place = str(folder)
-    if packed:
+    if as_zip:
         place = shutil.make_archive(str(tmp_path / "set"), "zip", tmp_path, "set")
-    first, *_, last = preview_set(place, {}, visitor=packed)
+    first, *_, last = preview_set(place, {}, visitor=as_zip)
     assert [(c.label, c.count, c.pictures) for c in first.classes] == [
         ("cherry", 6, ()), ("kiwi", 3, ()),
     ]  # fmt: skip
     assert [(c.label, c.count) for c in last.classes] == [("cherry", 6), ("kiwi", 3)]
-    cherry, kiwi = (known.pictures for known in last.classes)
+    cherry, kiwi = (summary.pictures for summary in last.classes)
     assert [brightest(jpeg) for jpeg in cherry] == [0] * MOST_EACH
     assert [brightest(jpeg) for jpeg in kiwi] == [1, 1], "the third is damaged"
     assert any("kiwi/000.png: " in note for note in last.notes)
-    around = "set/" * packed
-    pixels = picture_of(place, {}, f"{around}cherry/003.png", visitor=packed)
+    around = "set/" * as_zip
+    pixels = picture_of(place, {}, f"{around}cherry/003.png", visitor=as_zip)
     assert np.array_equal(pixels, noisy(3, 0))
     with pytest.raises(BadInput, match=r"kiwi/000\.png: "):
-        picture_of(place, {}, f"{around}kiwi/000.png", visitor=packed)
+        picture_of(place, {}, f"{around}kiwi/000.png", visitor=as_zip)
     with pytest.raises(BadInput, match="no longer"):
-        picture_of(place, {}, "kiwi/009.png", visitor=packed)
+        picture_of(place, {}, "kiwi/009.png", visitor=as_zip)
 
 
 def test_of_many_classes_and_of_large_pictures_a_bounded_part_is_read(tmp_path, monkeypatch):
@@ -57,17 +57,17 @@ def test_of_many_classes_and_of_large_pictures_a_bounded_part_is_read(tmp_path, 
         colour_folder(tmp_path / "set" / label, {"x": 1})
     folder = tmp_path / "set"
     last = last_of(preview_set(str(folder), {}))
-    assert [bool(known.pictures) for known in last.classes] == [
+    assert [bool(summary.pictures) for summary in last.classes] == [
         *([True] * MOST_CLASSES), False, False,
     ]  # fmt: skip
     shutil.make_archive(str(tmp_path / "set"), "zip", folder)
     monkeypatch.setattr(zipped, "LIMITS", ImageLimits(pixels=1000))
     for visitor, pictured in ((True, False), (False, True)):
-        found = last_of(preview_set(str(tmp_path / "set.zip"), {}, visitor=visitor))
-        assert bool(found.classes[0].pictures) is pictured
+        set_preview = last_of(preview_set(str(tmp_path / "set.zip"), {}, visitor=visitor))
+        assert bool(set_preview.classes[0].pictures) is pictured
     monkeypatch.setattr(preview, "MOST_SECONDS", -1.0)
     _, last = preview_set(str(folder), {})
-    assert not any(known.pictures for known in last.classes)
+    assert not any(summary.pictures for summary in last.classes)
     assert "within" in last.notes[-1]
 
 

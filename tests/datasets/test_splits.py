@@ -78,11 +78,11 @@ def test_near_copies_are_those_of_the_slow_comparison():
     every = [int(h) for h in (*hashes, *(hashes ^ flips))]
     prints = [Fingerprint(str(i), h, colours) for i, h in enumerate(every)]
     groups = group_copies(prints)
-    for one in range(len(every)):
-        for other in range(one):
-            near = (every[one] ^ every[other]).bit_count() <= 3
-            if near:
-                assert groups[one] == groups[other]
+    for first in range(len(every)):
+        for second in range(first):
+            is_copy = (every[first] ^ every[second]).bit_count() <= 3
+            if is_copy:
+                assert groups[first] == groups[second]
     distances = [(every[i] ^ every[i + 60]).bit_count() for i in range(60)]
     assert 0 < sum(d <= 3 for d in distances) < 60
     assert len(set(groups)) == 120 - sum(d <= 3 for d in distances)
@@ -94,10 +94,12 @@ def test_shares_hold_within_each_class_and_groups_are_whole(seed):
     groups = [i // 2 for i in range(140)]
     splits = split_stratified(labels, groups, val=0.15, test=0.1, seed=seed)
     for label, size in ((0, 100), (1, 40)):
-        own = [s for s, known in zip(splits, labels, strict=True) if known == label]
+        class_splits = [
+            s for s, item_label in zip(splits, labels, strict=True) if item_label == label
+        ]
         # Groups of two cannot fill an odd count.
-        assert own.count("val") == round(0.15 * size) // 2 * 2
-        assert own.count("test") == round(0.1 * size) // 2 * 2
+        assert class_splits.count("val") == round(0.15 * size) // 2 * 2
+        assert class_splits.count("test") == round(0.1 * size) // 2 * 2
     assert all(splits[i] == splits[i + 1] for i in range(0, 140, 2))
 
 

@@ -22,14 +22,14 @@ def png(colour, size=(20, 12)) -> bytes:
     return buffer.getvalue()
 
 
-def packed(path, files):
+def zip_at(path, files):
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in files.items():
             archive.writestr(name, content)
     return path
 
 
-def read(path) -> ZippedPictures:
+def read_zip(path) -> ZippedPictures:
     return run(pictures_in_zip(path))
 
 
@@ -43,29 +43,31 @@ def good(tmp_path):
         "__MACOSX/set/cat/._1.png": b"junk",
         "set/.hidden/x.png": b"junk",
     }
-    return packed(tmp_path / "mine.zip", files)
+    return zip_at(tmp_path / "mine.zip", files)
 
 
 def test_folders_are_classes_and_pictures_come_back_exactly(good):
-    found = read(good)
-    assert found.labels == ("cat", "dog")
-    assert [(i.key, i.label, i.split) for i in found.items] == [
+    dataset = read_zip(good)
+    assert dataset.labels == ("cat", "dog")
+    assert [(i.key, i.label, i.split) for i in dataset.items] == [
         ("set/cat/1.png", 0, "train"),
         ("set/cat/2.PNG", 0, "train"),
         ("set/dog/1.png", 1, "train"),
     ]
-    assert found.pixels(2).shape == (12, 20, 3)
-    assert (found.pixels(2) == (0, 0, 255)).all()
+    assert dataset.pixels(2).shape == (12, 20, 3)
+    assert (dataset.pixels(2) == (0, 0, 255)).all()
 
 
 def test_the_digest_follows_the_contents(good, tmp_path):
-    other = packed(tmp_path / "b.zip", {"set/cat/1.png": png("red"), "set/dog/1.png": png("black")})
-    assert read(good).digest == read(good).digest != read(other).digest
+    changed_zip = zip_at(
+        tmp_path / "b.zip", {"set/cat/1.png": png("red"), "set/dog/1.png": png("black")}
+    )
+    assert read_zip(good).digest == read_zip(good).digest != read_zip(changed_zip).digest
 
 
 def test_large_pictures_are_kept_small(tmp_path):
-    path = packed(tmp_path / "x.zip", {"a/1.png": png("red", (900, 450)), "b/1.png": png("blue")})
-    assert read(path).pixels(0).shape == (160, 320, 3)
+    path = zip_at(tmp_path / "x.zip", {"a/1.png": png("red", (900, 450)), "b/1.png": png("blue")})
+    assert read_zip(path).pixels(0).shape == (160, 320, 3)
 
 
 def test_progress_rises_to_the_end(good):
@@ -74,7 +76,7 @@ def test_progress_rises_to_the_end(good):
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "message"),
     [
         ({"cat/1.png": png("red")}, "one class only, 'cat'"),
         ({"1.png": png("red"), "dog/1.png": png("red")}, "1 file in no class's folder .* 1.png"),
@@ -82,16 +84,16 @@ def test_progress_rises_to_the_end(good):
         ({"cat/1.png": b"no picture", "dog/1.png": png("red")}, "of cat can be read. cat/1.png: "),
     ],
 )
-def test_what_cannot_be_used_is_refused_with_the_reason(tmp_path, files, said):
-    with pytest.raises(BadInput, match=said):
-        read(packed(tmp_path / "x.zip", files))
+def test_what_cannot_be_used_is_refused_with_the_reason(tmp_path, files, message):
+    with pytest.raises(BadInput, match=message):
+        read_zip(zip_at(tmp_path / "x.zip", files))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04" + b"\0" * 40, b"\x89PNG\r\n"])
 def test_what_is_no_zip_is_refused(tmp_path, content):
     (tmp_path / "x.zip").write_bytes(content)
     with pytest.raises(BadInput, match="no ZIP that can be read"):
-        read(tmp_path / "x.zip")
+        read_zip(tmp_path / "x.zip")
 
 
 def test_a_bomb_is_stopped_by_its_real_bytes(tmp_path, monkeypatch):
@@ -102,7 +104,7 @@ def test_a_bomb_is_stopped_by_its_real_bytes(tmp_path, monkeypatch):
         archive.writestr("b/1.png", b"\0" * 1_000_000)
     assert path.stat().st_size < 5_000
     with pytest.raises(BadInput, match="is larger than"):
-        read(path)
+        read_zip(path)
 
 
 @pytest.mark.parametrize("kind", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
@@ -112,20 +114,20 @@ def test_what_is_unpacked_whole_whatever_is_asked_is_not_read(tmp_path, kind):
         archive.writestr("a/1.png", bytes(1_000_000))
         archive.writestr("b/1.png", png("red"))
     with pytest.raises(BadInput, match="packed in a way that is not read"):
-        read(path)
+        read_zip(path)
 
 
 def test_a_picture_of_more_pixels_than_a_camera_s_is_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr(zipped, "LIMITS", ImageLimits(pixels=300))
     files = {"a/1.png": png("red"), "a/2.png": png("red", (30, 12)), "b/1.png": png("blue")}
-    assert [item.key for item in read(packed(tmp_path / "x.zip", files)).items] == [
+    assert [item.key for item in read_zip(zip_at(tmp_path / "x.zip", files)).items] == [
         "a/1.png",
         "b/1.png",
     ]
 
 
 @pytest.mark.parametrize(
-    ("limit", "value", "said"),
+    ("limit", "value", "message"),
     [
         ("MOST_FILES", 2, "more than 2 pictures"),
         ("MOST_BYTES", 100, "more than 0 MB of pictures"),
@@ -134,10 +136,10 @@ def test_a_picture_of_more_pixels_than_a_camera_s_is_left_out(tmp_path, monkeypa
         ("MOST_CLASSES", 1, "holds 2 classes; 1 are allowed"),
     ],
 )
-def test_limits_hold(good, monkeypatch, limit, value, said):
+def test_limits_hold(good, monkeypatch, limit, value, message):
     monkeypatch.setattr(zipped, limit, value)
-    with pytest.raises(BadInput, match=said):
-        read(good)
+    with pytest.raises(BadInput, match=message):
+        read_zip(good)
 
 
 def test_names_choose_no_path(tmp_path):
@@ -146,8 +148,8 @@ def test_names_choose_no_path(tmp_path):
         "/abs/1.png": png("blue"),
         "c:\\other\\1.png": png("blue"),
     }
-    found = read(packed(tmp_path / "x.zip", files))
-    assert found.labels == ("abs", "other")
+    dataset = read_zip(zip_at(tmp_path / "x.zip", files))
+    assert dataset.labels == ("abs", "other")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["x.zip"]
 
 
@@ -161,7 +163,7 @@ def test_encrypted_archives_are_refused(good):
             place = data.find(mark, place + 4)
     good.write_bytes(bytes(data))
     with pytest.raises(BadInput, match="encrypted"):
-        read(good)
+        read_zip(good)
 
 
 @pytest.mark.parametrize(
@@ -175,11 +177,11 @@ def test_a_damaged_directory_is_refused_in_words_or_its_pictures_are_left_out(go
         for value in values:
             good.write_bytes(data[:place] + bytes([value]) + data[place + 1 :])
             try:
-                read_anyway += len(read(good).items) > 0
+                read_anyway += len(read_zip(good).items) > 0
             except BadInput:
                 continue
     assert read_anyway  # what does not matter does not count
 
 
 def test_pictures_can_be_turned_into_arrays_by_anyone(good):
-    assert isinstance(np.asarray(read(good).pixels(0)), np.ndarray)
+    assert isinstance(np.asarray(read_zip(good).pixels(0)), np.ndarray)

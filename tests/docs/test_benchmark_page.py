@@ -17,8 +17,8 @@ DOCS = ROOT / "docs"
 
 @pytest.fixture(scope="module")
 def runs():
-    listed = json.loads((DOCS / "benchmark.json").read_text())
-    return [read_summary(json.dumps(run).encode()) for run in listed]
+    summaries = json.loads((DOCS / "benchmark.json").read_text())
+    return [read_summary(json.dumps(run).encode()) for run in summaries]
 
 
 def test_page_and_plots_are_those_of_the_recorded_runs(runs):
@@ -42,9 +42,9 @@ def test_the_order_that_is_known_holds(runs):
         # A detector of edges is the same whatever was learnt, and for every class.
         assert rows[EDGES]["random-weights"].mean == pytest.approx(1)
         assert rows[EDGES]["random-logit"].mean == pytest.approx(1)
-        painted = {name: row["parts"].mean for name, row in rows.items() if "parts" in row}
-        if painted:
+        means = {name: row["parts"].mean for name, row in rows.items() if "parts" in row}
+        if means:
             assert rows[TRUE_MASK]["target-sensitivity"].mean == 1
-            assert all(painted[TRUE_MASK] > painted[name] for name in painted if name != TRUE_MASK)
+            assert all(means[TRUE_MASK] > means[name] for name in means if name != TRUE_MASK)
         sums = [row["completeness-gap"].mean for row in rows.values() if "completeness-gap" in row]
         assert all(gap < 0.05 for gap in sums), run.model

@@ -112,9 +112,9 @@ def test_the_figure_of_the_page_on_figures_is_what_its_commands_make(place, monk
     explain, figure = lines_of(block)
     run_line(explain, block, monkeypatch)
     run_line([*figure, "--to", "figure.png", "--dpi", "120"], block, monkeypatch)
-    with Image.open("figure.png") as drawn, Image.open(ROOT / "docs" / "figure.png") as kept:
-        assert drawn.size == kept.size
-        pair = [np.asarray(picture.convert("RGB"), float) for picture in (drawn, kept)]
+    with Image.open("figure.png") as actual, Image.open(ROOT / "docs" / "figure.png") as expected:
+        assert actual.size == expected.size
+        pair = [np.asarray(picture.convert("RGB"), float) for picture in (actual, expected)]
     assert np.abs(pair[0] - pair[1]).mean() < 3
 
 
@@ -152,8 +152,8 @@ def test_every_block_is_of_a_language_that_is_checked():
 def test_what_is_not_run_says_why():
     reasons = [b.reason for b in BLOCKS if b.reason]
     assert all(len(reason) > 10 for reason in reasons)
-    named = {name for reason in reasons for name in re.findall(r"tests/[\w/]+\.py", reason)}
-    assert all((ROOT / name).is_file() for name in named)
+    paths = {name for reason in reasons for name in re.findall(r"tests/[\w/]+\.py", reason)}
+    assert all((ROOT / name).is_file() for name in paths)
 
 
 def test_the_page_of_variables_knows_what_the_code_reads():
@@ -161,17 +161,17 @@ def test_the_page_of_variables_knows_what_the_code_reads():
     sources = "".join(
         p.read_text() for room in ("core", "ui") for p in ROOT.glob(f"{room}/**/*.py")
     )
-    read = set(re.findall(r'"(WHYLENS_[A-Z_]+)"', sources))
-    assert read
-    for variable in read:
+    variables = set(re.findall(r'"(WHYLENS_[A-Z_]+)"', sources))
+    assert variables
+    for variable in variables:
         assert variable in host, f"{variable} is read and nowhere explained"
 
 
 def test_the_navigation_names_pages_that_exist_and_fonts_stay_at_home():
-    told = yaml.load((ROOT / "mkdocs.yml").read_text(), yaml.BaseLoader)
-    named = re.findall(r"[\w/-]+\.md", json.dumps(told["nav"]))
-    assert all((ROOT / "docs" / name).is_file() for name in named)
-    assert told["theme"]["font"] == "false"
+    config = yaml.load((ROOT / "mkdocs.yml").read_text(), yaml.BaseLoader)
+    pages = re.findall(r"[\w/-]+\.md", json.dumps(config["nav"]))
+    assert all((ROOT / "docs" / name).is_file() for name in pages)
+    assert config["theme"]["font"] == "false"
 
 
 @pytest.fixture(scope="module")
@@ -191,14 +191,14 @@ def site(tmp_path_factory):
 def test_the_site_builds_strictly_and_asks_no_other_host(site):
     pages = list(site.rglob("*.html"))
     assert len(pages) > 15
-    fetched = re.compile(
+    foreign_address = re.compile(
         r"<(?:script|link|img|iframe)[^>]+(?:src|href)=\"?(https?:)?//", re.IGNORECASE
     )
     for page in pages:
-        assert not fetched.search(page.read_text(encoding="utf-8")), page
+        assert not foreign_address.search(page.read_text(encoding="utf-8")), page
     reference = (site / "reference" / "plugins.html").read_text(encoding="utf-8")
-    for said in ("One method of explanation: stateless", "One question to one model."):
-        assert said in reference
+    for summary in ("One method of explanation: stateless", "One question to one model."):
+        assert summary in reference
 
 
 @pytest.mark.slow

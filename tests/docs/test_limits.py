@@ -63,17 +63,17 @@ def trees_of(*places: str) -> dict[str, ast.Module]:
 
 def assigned(tree: ast.Module) -> dict[str, ast.expr]:
     """Return what a module gives to each of its names."""
-    given: dict[str, ast.expr] = {}
+    values: dict[str, ast.expr] = {}
     for node in tree.body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         value = getattr(node, "value", None)
         for target in targets:
             if isinstance(target, ast.Name) and value is not None:
-                given[target.id] = value
+                values[target.id] = value
             elif isinstance(target, ast.Tuple):
                 parts = value.elts if isinstance(value, ast.Tuple) else [value] * len(target.elts)
-                given |= {name.id: part for name, part in zip(target.elts, parts, strict=True)}
-    return given
+                values |= {name.id: part for name, part in zip(target.elts, parts, strict=True)}
+    return values
 
 
 def numbers_of(tree: ast.Module) -> set[str]:
@@ -96,14 +96,14 @@ def bare_times(tree: ast.AST) -> list[int]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-            given = [*node.args, *(keyword.value for keyword in node.keywords)]
+            arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
             waits = name in ("join", "wait", "poll", "receive", "get", "acquire", "sleep")
             if name == "get" and len(node.args) == 2:  # of a mapping
                 continue
-            named = [k.value for k in node.keywords if re.search("seconds|timeout", k.arg or "")]
+            times = [k.value for k in node.keywords if re.search("seconds|timeout", k.arg or "")]
             lines += [
                 node.lineno
-                for value in (given if waits else named)
+                for value in (arguments if waits else times)
                 if is_number(value) and ast.literal_eval(value) != 0
             ]
         if isinstance(node, ast.FunctionDef):
@@ -129,9 +129,9 @@ def bare_bounds(tree: ast.AST) -> list[int]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-            told = [k.value for k in node.keywords if TOLD.fullmatch(k.arg or "")]
-            made = node.args[:1] if name in MADE else []
-            lines += [node.lineno for value in [*told, *made] if is_number(value)]
+            bounds = [k.value for k in node.keywords if TOLD.fullmatch(k.arg or "")]
+            sizes = node.args[:1] if name in MADE else []
+            lines += [node.lineno for value in [*bounds, *sizes] if is_number(value)]
         elif isinstance(node, ast.Dict):
             pairs = zip(node.keys, node.values, strict=True)
             lines += [
@@ -152,8 +152,8 @@ def limits_of(module: str, tree: ast.Module) -> set[str]:
     for path in (f"{module}.{name}" for name in assigned(tree) if LIMIT.fullmatch(name)):
         value = value_of(path)
         if isinstance(value, ImageLimits):
-            other = dataclasses.asdict(value).items() - dataclasses.asdict(ImageLimits()).items()
-            limits |= {f"{path}.{field}" for field, _ in other}
+            changes = dataclasses.asdict(value).items() - dataclasses.asdict(ImageLimits()).items()
+            limits |= {f"{path}.{field}" for field, _ in changes}
         elif isinstance(value, int | float):
             limits.add(path)
     for node in tree.body:

@@ -21,17 +21,17 @@ def test_the_quickstart_runs_and_shows_its_pictures(tmp_path, monkeypatch):
     nbclient.NotebookClient(
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": EXAMPLES}}
     ).execute()
-    shown = {
+    outputs = {
         cell.source.splitlines()[-1]: [output.get("data", {}) for output in cell.outputs]
         for cell in notebook.cells
         if cell.cell_type == "code"
     }
     for line in ("why", "step"):
-        (data,) = [d for d in shown[line] if "text/html" in d]
+        (data,) = [d for d in outputs[line] if "text/html" in d]
         assert "data:image/jpeg;base64," in data["text/html"]
         assert "image/png" in data
-    (row,) = [d for line, (d, *_) in shown.items() if line.startswith("whylens.compare")]
+    (row,) = [d for line, (d, *_) in outputs.items() if line.startswith("whylens.compare")]
     assert row["text/html"].count("<img") == 3
-    text = "".join(d.get("text/plain", "") for parts in shown.values() for d in parts)
+    text = "".join(d.get("text/plain", "") for parts in outputs.values() for d in parts)
     for words in ("label='cat'", "logit per position", "nan", "not legrad:", "manifest.json"):
         assert words in text

@@ -23,17 +23,17 @@ TEXT = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
 
 def tables(heading: str) -> list[dict[str, list[str]]]:
     """Return the tables below a heading: first cell, without its backticks, to the others."""
-    _, found, rest = TEXT.partition(f"\n{heading}\n")
-    assert found, f"there is no heading {heading}"
-    section, made = re.split(r"\n#{2,3} ", rest)[0], []
+    _, separator, text = TEXT.partition(f"\n{heading}\n")
+    assert separator, f"there is no heading {heading}"
+    section, rows_of_tables = re.split(r"\n#{2,3} ", text)[0], []
     for block in re.findall(r"(?:^\|.*\n)+", section + "\n", re.MULTILINE):
         rows = [
             [cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()
         ]
         names = [row[0].strip("`") for row in rows[2:]]
         assert len(set(names)) == len(names), f"{heading} names something twice"
-        made.append({name: row[1:] for name, row in zip(names, rows[2:], strict=True)})
-    return made
+        rows_of_tables.append({name: row[1:] for name, row in zip(names, rows[2:], strict=True)})
+    return rows_of_tables
 
 
 def default_of(field: dataclasses.Field) -> str:
@@ -53,8 +53,8 @@ def test_every_attribute_of_an_explainer_is_there_with_its_default():
     for name, (default, _) in attributes.items():
         if hasattr(Explainer, name):
             value = getattr(Explainer, name)
-            shown = value.__name__ if isinstance(value, type) else repr(value)
-            assert default == f"`{shown}`", name
+            text = value.__name__ if isinstance(value, type) else repr(value)
+            assert default == f"`{text}`", name
         else:
             assert default == "", name
     public = {n for n, thing in vars(Explainer).items() if callable(thing) and n[0] != "_"}
@@ -90,29 +90,29 @@ def test_every_result_is_described():
 
 def test_everything_of_a_data_set_is_there():
     (rows,) = tables("### `Dataset`")
-    offered = {n for n in {*vars(Dataset), *Dataset.__annotations__} if n[0] != "_"}
-    assert set(rows) == offered
+    attributes = {n for n in {*vars(Dataset), *Dataset.__annotations__} if n[0] != "_"}
+    assert set(rows) == attributes
 
 
 @pytest.mark.parametrize("name", ["Subject", "FeatureLayer"])
 def test_everything_that_a_question_offers_is_there(name):
     (rows,) = tables(f"### `{name}`")
     kind = getattr(whylens, name)
-    offered = {f.name for f in dataclasses.fields(kind)} | {n for n in vars(kind) if n[0] != "_"}
-    assert set(rows) == offered
+    attributes = {f.name for f in dataclasses.fields(kind)} | {n for n in vars(kind) if n[0] != "_"}
+    assert set(rows) == attributes
 
 
 def test_every_public_name_is_there():
-    described = set(re.findall(r"^### `(\w+)`$", TEXT, re.MULTILINE))
-    (others,) = tables("## Everything else that `whylens` offers")
+    described_names = set(re.findall(r"^### `(\w+)`$", TEXT, re.MULTILINE))
+    (further_names,) = tables("## Everything else that `whylens` offers")
     for_plugins = {
         name
         for module, names in whylens._NAMES_BY_MODULE.items()
         if module.startswith("whylens.core.")
         for name in names
     }
-    assert described | set(others) == for_plugins <= set(whylens.__all__)
-    assert not described & set(others)
+    assert described_names | set(further_names) == for_plugins <= set(whylens.__all__)
+    assert not described_names & set(further_names)
 
 
 def test_every_conformance_test_is_there_with_its_own_sentence():

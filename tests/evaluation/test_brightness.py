@@ -32,15 +32,15 @@ def scores(subject, values):
 def test_the_figures_are_those_written_out(seed):
     module, x = seeded(GapNet()), 6 * noise(1, 3, 8, 12) - 3
     values = (noise(8, 12, seed=seed) - 0.5).numpy()
-    got = [score.value for score in scores(subject_of(module, x, Target(2)), values)]
+    actual = [score.value for score in scores(subject_of(module, x, Target(2)), values)]
     strength = abs(values.astype(np.float64))
     strength = (strength - strength.min()) / (strength.max() - strength.min())
     twin = precise(module)
     p, q = (
         float(twin(x.double() * torch.as_tensor(mask))[0].softmax(0)[2]) for mask in (1, strength)
     )
-    wanted = [max(p - q, 0) / p, float(q > p), max(q - p, 0) / (1 - p)]
-    assert got == pytest.approx(wanted, rel=1e-4, abs=1e-6)
+    expected = [max(p - q, 0) / p, float(q > p), max(q - p, 0) / (1 - p)]
+    assert actual == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
 def test_a_linear_network_has_figures_in_closed_form():
@@ -66,9 +66,9 @@ def test_a_map_that_is_bright_nearly_everywhere_wins_and_the_note_says_so():
     module, x = seeded(GapNet()), 6 * noise(1, 3, 8, 12) - 3
     values = np.ones((8, 12), np.float32)
     values[0, 0] = 0
-    lost, *_ = scores(subject_of(module, x, Target(2)), values)
-    assert lost.value < 0.05
-    assert "brightness" in lost.note
+    loss, *_ = scores(subject_of(module, x, Target(2)), values)
+    assert loss.value < 0.05
+    assert "brightness" in loss.note
 
 
 def test_a_flat_map_and_a_number_have_no_figures():

@@ -52,16 +52,16 @@ def final(scores):
 
 
 @pytest.fixture
-def asked(monkeypatch):
+def lit_counts(monkeypatch):
     """For every input that a network is asked about, how many of its values are not 0."""
-    lit, fast_logits = [], Backbone.fast_logits
+    counts, fast_logits = [], Backbone.fast_logits
 
     def counting(backbone, x):
-        lit.extend(x.flatten(1).ne(0).sum(1).tolist())
+        counts.extend(x.flatten(1).ne(0).sum(1).tolist())
         return fast_logits(backbone, x)
 
     monkeypatch.setattr(Backbone, "fast_logits", counting)
-    return lit
+    return counts
 
 
 @pytest.mark.parametrize("mode", MEASURES)
@@ -73,19 +73,19 @@ def test_the_curve_is_that_of_one_place_after_another(mode, quantity):
     heat = Heatmap(weights.numpy(), "x")
     score = final(MEASURES[mode](subject, heat, fill="black", quantity=quantity, chance=False))
     order = weights.flatten().argsort(descending=True)
-    wanted = []
+    expected = []
     for count in range(13):
-        some = weights.flatten()[order[:count]].double().sum()
-        logit = float(some if mode == "insertion" else weights.double().sum() - some)
-        wanted.append(logit if quantity == "logit" else 1 / (1 + np.exp(-logit)))
-    assert difference(score.curve, wanted) < 1e-6
+        top_sum = weights.flatten()[order[:count]].double().sum()
+        logit = float(top_sum if mode == "insertion" else weights.double().sum() - top_sum)
+        expected.append(logit if quantity == "logit" else 1 / (1 + np.exp(-logit)))
+    assert difference(score.curve, expected) < 1e-6
     assert score.shares == pytest.approx([k / 12 for k in range(13)])
-    area = sum((a + b) / 24 for a, b in itertools.pairwise(wanted))
+    area = sum((a + b) / 24 for a, b in itertools.pairwise(expected))
     assert score.value == pytest.approx(area, rel=1e-6)
     assert (score.passes, score.fraction) == (13, 1)
     if mode == "deletion":
         drop = final(aopc(subject, heat, fill="black", quantity=quantity, chance=False))
-        assert drop.value == pytest.approx(wanted[0] - np.mean(wanted), rel=1e-5)
+        assert drop.value == pytest.approx(expected[0] - np.mean(expected), rel=1e-5)
         assert drop.passes == 0
 
 
@@ -97,16 +97,16 @@ def test_a_network_is_asked_what_is_written_out(mode, fill):
     values = noise(4, 6, seed=1).numpy()
     score = final(MEASURES[mode](subject, Heatmap(values, "x"), steps=6, fill=fill, chance=False))
     twin, empty = precise(module), subject.baseline(fill).double()
-    wanted = []
+    expected = []
     for step in range(7):
-        chosen = sorted(np.ndindex(4, 6), key=lambda cell: -values[cell])[: 4 * step]
-        shown = x.double().clone() if mode == "deletion" else empty.clone()
-        for row, column in chosen:
+        cells = sorted(np.ndindex(4, 6), key=lambda cell: -values[cell])[: 4 * step]
+        masked_x = x.double().clone() if mode == "deletion" else empty.clone()
+        for row, column in cells:
             area = (..., slice(2 * row, 2 * row + 2), slice(2 * column, 2 * column + 2))
-            shown[area] = (empty if mode == "deletion" else x.double())[area]
-        exponents = twin(shown)[0].detach().exp()
-        wanted.append(float(exponents[2] / exponents.sum()))
-    assert difference(score.curve, wanted) < 1e-5
+            masked_x[area] = (empty if mode == "deletion" else x.double())[area]
+        exponents = twin(masked_x)[0].detach().exp()
+        expected.append(float(exponents[2] / exponents.sum()))
+    assert difference(score.curve, expected) < 1e-5
 
 
 def test_a_linear_network_has_areas_in_closed_form():
@@ -118,26 +118,26 @@ def test_a_linear_network_has_areas_in_closed_form():
     heat = Heatmap(weights.numpy(), "x")
     ask = {"fill": "black", "quantity": "logit"}
     ranks = np.arange(1, 13)
-    deleted, inserted = (
+    deletion_score, insertion_score = (
         final(deletion(subject, heat, **ask)),
         final(insertion(subject, heat, **ask)),
     )
-    assert deleted.value == pytest.approx(((13 - ranks) * (ranks - 0.5)).sum() / 12)
-    assert inserted.value == pytest.approx(((13 - ranks) * (12.5 - ranks)).sum() / 12)
+    assert deletion_score.value == pytest.approx(((13 - ranks) * (ranks - 0.5)).sum() / 12)
+    assert insertion_score.value == pytest.approx(((13 - ranks) * (12.5 - ranks)).sum() / 12)
     # Of pairs of a map and its negative, the mean is that of a constant order: half of all light.
-    assert deleted.chance == pytest.approx(weights.sum() / 2)
-    assert inserted.chance == pytest.approx(weights.sum() / 2)
+    assert deletion_score.chance == pytest.approx(weights.sum() / 2)
+    assert insertion_score.chance == pytest.approx(weights.sum() / 2)
 
 
-def test_a_map_that_is_mostly_zero_still_loses_exactly_k_places_at_each_step(asked):
+def test_a_map_that_is_mostly_zero_still_loses_exactly_k_places_at_each_step(lit_counts):
     module = seeded(LinearNet(5, 8, channels=1))
     x = torch.ones(1, 1, 5, 8)
     subject = subject_of(module, x)
     values = np.zeros((5, 8), np.float32)
     values[0, :3] = 1
-    asked.clear()
+    lit_counts.clear()
     list(deletion(subject, Heatmap(values, "x"), fill="black", steps=8, chance=False))
-    assert sorted(asked) == [5 * k for k in range(9)]
+    assert sorted(lit_counts) == [5 * k for k in range(9)]
 
 
 @pytest.mark.parametrize("mode", ["deletion", pytest.param("insertion", marks=pytest.mark.slow)])
@@ -145,18 +145,18 @@ def test_a_constant_map_gets_what_random_orders_get_on_the_mean(mode):
     module, x = seeded(GapNet()), noise(1, 3, 8, 12)
     flat = Heatmap(np.zeros((4, 6), np.float32), "x")
     rng = np.random.default_rng(0)
-    areas, wanted = [], []
+    areas, random_areas = [], []
     for seed in range(30):
         subject = subject_of(module, x, Target(1, "probability"))
         subject = replace(subject, seed=seed)
         ask = {"fill": "black", "chance": False}
         areas.append(final(MEASURES[mode](subject, flat, **ask)).value)
         order = Heatmap(rng.permutation(24).reshape(4, 6).astype(np.float32), "x")
-        wanted.append(final(MEASURES[mode](subject, order, **ask)).value)
-    error = np.hypot(np.std(areas), np.std(wanted)) / np.sqrt(30)
-    assert abs(np.mean(areas) - np.mean(wanted)) < 3 * error
+        random_areas.append(final(MEASURES[mode](subject, order, **ask)).value)
+    error = np.hypot(np.std(areas), np.std(random_areas)) / np.sqrt(30)
+    assert abs(np.mean(areas) - np.mean(random_areas)) < 3 * error
     # Ties are drawn anew at each step: an area varies less than that of one order.
-    assert np.std(areas) < np.std(wanted)
+    assert np.std(areas) < np.std(random_areas)
     raster = Heatmap(-np.arange(24, dtype=np.float32).reshape(4, 6), "x")
     assert final(MEASURES[mode](subject, raster, **ask)).value not in areas
 
@@ -203,45 +203,45 @@ def test_the_direction_is_the_one_that_it_says(metric):
 def test_a_map_times_a_positive_number_gets_the_same(metric):
     module, x = seeded(GapNet()), noise(1, 3, 8, 12)
     values = noise(4, 6, seed=2).numpy()
-    one, other = (
+    first, second = (
         metric.score(Case(subject_of(module, x), Heatmap(scale * values, "x"))) for scale in (1, 64)
     )
     assert metric.scale_free
-    assert one == other
+    assert first == second
 
 
-def test_a_map_is_compared_with_random_ones_without_asking_twice(asked):
+def test_a_map_is_compared_with_random_ones_without_asking_twice(lit_counts):
     module = LinearNet(16, 24, channels=1)
     x = noise(1, 1, 16, 24)
     subject = subject_of(seeded(module), x)
     first, second = (Heatmap(noise(4, 6, seed=seed).numpy(), "x") for seed in (1, 2))
-    asked.clear()
+    lit_counts.clear()
     scores = [final(f(subject, first, fill="mean")) for f in (deletion, insertion)]
     scores.append(final(beats_random_maps(subject, first, fill="mean")))
-    assert len(asked) == sum(score.passes for score in scores)
+    assert len(lit_counts) == sum(score.passes for score in scores)
     assert scores[2].passes == 0
     assert smoothness(torch.tensor(first.values)) == smoothness(torch.tensor(second.values))
-    asked.clear()
+    lit_counts.clear()
     for measure in (deletion, insertion, beats_random_maps):
         final(measure(subject, second, fill="mean"))
-    assert len(asked) <= 70
+    assert len(lit_counts) <= 70
     # Another class is another question: nothing of it is known.
-    other = subject_of(module, x, Target(0), backbone=subject.backbone)
-    asked.clear()
-    other = replace(other, forward_pass=subject.forward_pass)
-    final(deletion(other, first, fill="mean", chance=False))
-    assert len(asked) == 25
+    other_subject = subject_of(module, x, Target(0), backbone=subject.backbone)
+    lit_counts.clear()
+    other_subject = replace(other_subject, forward_pass=subject.forward_pass)
+    final(deletion(other_subject, first, fill="mean", chance=False))
+    assert len(lit_counts) == 25
 
 
-def test_deletion_and_insertion_of_a_fine_map_cost_at_most_70_passes(asked):
+def test_deletion_and_insertion_of_a_fine_map_cost_at_most_70_passes(lit_counts):
     module = LinearNet(16, 24, channels=1)
     x = noise(1, 1, 16, 24)
     subject = subject_of(seeded(module), x)
     heat = Heatmap(noise(16, 24, seed=1).numpy(), "x")
-    asked.clear()
+    lit_counts.clear()
     for measure in MEASURES.values():
         final(measure(subject, heat, chance=False))
-    assert 60 < len(asked) <= 70
+    assert 60 < len(lit_counts) <= 70
 
 
 def test_a_stopped_curve_goes_on_where_it_stopped():
@@ -254,10 +254,10 @@ def test_a_stopped_curve_goes_on_where_it_stopped():
         half = [next(stopped), next(stopped)]
         assert half[0].fraction < half[1].fraction < 1
         stopped.close()
-    again = [final(f(subject, heat, fill="mean")) for f in MEASURES.values()]
-    assert [s.curve for s in again] == [s.curve for s in whole]
-    assert [s.chance for s in again] == pytest.approx([s.chance for s in whole], rel=1e-6)
-    assert again[0].passes < whole[0].passes
+    resumed = [final(f(subject, heat, fill="mean")) for f in MEASURES.values()]
+    assert [s.curve for s in resumed] == [s.curve for s in whole]
+    assert [s.chance for s in resumed] == pytest.approx([s.chance for s in whole], rel=1e-6)
+    assert resumed[0].passes < whole[0].passes
 
 
 @pytest.mark.slow  # the conformance kit asks the chance level of every metric

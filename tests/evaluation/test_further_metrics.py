@@ -32,12 +32,12 @@ from whylens.core.targets import Target
 def test_other_classes_are_the_mean_over_their_maps():
     case = linear_case(12, 16)
     heats = [contributions(replace(case.subject, target=Target(i))).values for i in (0, 2)]
-    wanted = np.mean([spearmanr(case.heat.values, h, axis=None).statistic for h in heats])
+    expected = np.mean([spearmanr(case.heat.values, h, axis=None).statistic for h in heats])
     score = random_logit.METRIC.score(case)
-    assert score.value == pytest.approx(wanted, abs=1e-4)
+    assert score.value == pytest.approx(expected, abs=1e-4)
     assert abs(score.value) < 0.2
-    same = replace(case, explain=lambda subject: case.heat)
-    assert random_logit.METRIC.score(same).value == pytest.approx(1)
+    same_map = replace(case, explain=lambda subject: case.heat)
+    assert random_logit.METRIC.score(same_map).value == pytest.approx(1)
 
 
 def test_two_classes_that_mirror_each_other_have_mirrored_maps():
@@ -89,11 +89,13 @@ def test_the_gap_of_a_method_that_promises_the_sum_is_the_one_that_it_states(met
     engine = Engine(loader=lambda name, progress: backbone)
     pixels = np.random.default_rng(3).integers(0, 256, (16, 20, 3), dtype=np.uint8)
     *_, answer = engine.explain(Question("toy", pixels), method, params)
-    stated = answer.result.diagnostics["completeness gap"]
+    gap = answer.result.diagnostics["completeness gap"]
     score = completeness.METRIC.score(engine.case(answer))
-    assert score.value == pytest.approx(stated, abs=1e-4)
-    broken = replace(answer, result=replace(answer.result, values=2 * answer.result.values))
-    assert completeness.METRIC.score(engine.case(broken)).value == pytest.approx(1, abs=0.05)
+    assert score.value == pytest.approx(gap, abs=1e-4)
+    doubled_answer = replace(answer, result=replace(answer.result, values=2 * answer.result.values))
+    assert completeness.METRIC.score(engine.case(doubled_answer)).value == pytest.approx(
+        1, abs=0.05
+    )
 
 
 def test_a_method_that_promises_no_sum_is_not_asked_for_one():
@@ -117,9 +119,9 @@ def test_the_shape_of_a_map_is_written_out():
         [[values[2 * i : 2 * i + 2, 3 * j : 3 * j + 3].mean() for j in range(8)] for i in range(8)]
     ).ravel()
     n = len(cells)
-    apart = sum(abs(a - b) for a in cells for b in cells)
+    differences = sum(abs(a - b) for a in cells for b in cells)
     assert shape.sparseness(Heatmap(values, "x")) == pytest.approx(
-        apart / (2 * n * cells.sum()), abs=1e-6
+        differences / (2 * n * cells.sum()), abs=1e-6
     )
     entropy = -sum(c / cells.sum() * math.log(c / cells.sum()) for c in cells)
     assert shape.complexity(Heatmap(values, "x")) == pytest.approx(entropy / math.log(n), abs=1e-6)
@@ -129,9 +131,9 @@ def test_one_place_is_sparse_and_simple_whatever_the_resolution():
     for side in (8, 64):
         flat, single = np.ones((side, side)), np.zeros((side, side))
         single[: side // 8, : side // 8] = -3
-        one, flat_map = Heatmap(single, "x", True), Heatmap(flat, "x")
-        assert shape.sparseness(one) == pytest.approx(63 / 64)
-        assert shape.complexity(one) == pytest.approx(0)
+        single_map, flat_map = Heatmap(single, "x", True), Heatmap(flat, "x")
+        assert shape.sparseness(single_map) == pytest.approx(63 / 64)
+        assert shape.complexity(single_map) == pytest.approx(0)
         assert shape.sparseness(flat_map) == pytest.approx(0, abs=1e-6)
         assert shape.complexity(flat_map) == pytest.approx(1)
     blank = replace(linear_case(), heat=Heatmap(np.zeros((6, 8)), "x"))
@@ -161,8 +163,8 @@ def flat(subject):
     return Heatmap(np.ones(subject.size), "x")
 
 
-@pytest.mark.parametrize(("explain", "wanted"), [(contributions, 1), (flat, 1 / 4)])
-def test_what_lies_in_its_own_tile_gets_1_and_a_flat_map_gets_chance(explain, wanted):
+@pytest.mark.parametrize(("explain", "expected"), [(contributions, 1), (flat, 1 / 4)])
+def test_what_lies_in_its_own_tile_gets_1_and_a_flat_map_gets_chance(explain, expected):
     backbone = on_mosaics(wrap(Lamps(), input_spec=plain_spec(4, 6, channels=4)), (2, 2))
     tiles = []
     for label in (3, 0, 2, 1):
@@ -171,7 +173,7 @@ def test_what_lies_in_its_own_tile_gets_1_and_a_flat_map_gets_chance(explain, wa
         tiles.append((tile, label))
     steps = list(grid_pointing_game(backbone, tiles, explain, (2, 2)))
     assert [step.fraction for step in steps] == [0.25, 0.5, 0.75, 1]
-    assert [step.value for step in steps] == pytest.approx([wanted] * 4)
+    assert [step.value for step in steps] == pytest.approx([expected] * 4)
     assert steps[-1].chance == 0.25
 
 

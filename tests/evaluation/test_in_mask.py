@@ -32,15 +32,15 @@ def random_heat(seed: int, grid=(6, 8), centre=0.0) -> Heatmap:
 @pytest.mark.parametrize("centre", [0, 0.5])
 def test_mass_is_the_share_of_what_is_positive(centre):
     heat = random_heat(1, centre=centre)
-    inside = outside = 0.0
+    inner_mass = outer_mass = 0.0
     for row, column in itertools.product(range(6), range(8)):
         value = max(0.0, float(heat.values[row, column]))
         if MASK[row, column]:
-            inside += value
+            inner_mass += value
         else:
-            outside += value
+            outer_mass += value
     score = mass_in_mask(heat, MASK)
-    assert score.value == pytest.approx(inside / (inside + outside), rel=1e-4)
+    assert score.value == pytest.approx(inner_mass / (inner_mass + outer_mass), rel=1e-4)
     assert score.chance == 6 / 48
     assert score.note == f"{8 * score.value:.3g} times the mask's area."
 
@@ -71,16 +71,16 @@ def test_pointing_counts_what_is_near_and_shares_what_is_tied():
     mask = torch.zeros(30, 40, dtype=torch.bool)
     mask[5:9, 11:15] = True  # the first peak is one place off by a diagonal
 
-    def near(tolerance):
+    def pointing(tolerance):
         return pointing_game(Heatmap(values, "x"), mask, tolerance=tolerance / 30)
 
-    assert near(1).value == 0
-    assert near(1.5).value == 0.5
+    assert pointing(1).value == 0
+    assert pointing(1.5).value == 0.5
     count = 0
     for row, column in itertools.product(range(30), range(40)):
-        apart = [(row - r) ** 2 + (column - c) ** 2 for r, c in mask.nonzero().tolist()]
-        count += min(apart) < 3.5**2
-    assert near(3.5).chance == pytest.approx(count / 1200)
+        distances = [(row - r) ** 2 + (column - c) ** 2 for r, c in mask.nonzero().tolist()]
+        count += min(distances) < 3.5**2
+    assert pointing(3.5).chance == pytest.approx(count / 1200)
 
 
 @pytest.mark.parametrize("metric", ALL, ids=lambda m: m.name)
@@ -98,13 +98,13 @@ def test_what_is_right_gets_1_and_what_is_turned_over_gets_0(metric):
     case = replace(linear_case(), mask=MASK)
     truth = MASK.numpy() - 0.5
     assert metric.score(replace(case, heat=Heatmap(truth, "x", True))).value == pytest.approx(1)
-    turned = replace(case, heat=Heatmap(-truth, "x", True))
+    opposite_case = replace(case, heat=Heatmap(-truth, "x", True))
     if metric is POINTING_GAME:
-        far = torch.zeros(60, 80, dtype=torch.bool)
-        far[:20, :20] = True
-        values = np.where(far.numpy(), -1.0, np.linspace(0, 1, 80))
-        turned = replace(case, mask=far, heat=Heatmap(values, "x", True))
-    assert metric.score(turned).value == 0
+        corner = torch.zeros(60, 80, dtype=torch.bool)
+        corner[:20, :20] = True
+        values = np.where(corner.numpy(), -1.0, np.linspace(0, 1, 80))
+        opposite_case = replace(case, mask=corner, heat=Heatmap(values, "x", True))
+    assert metric.score(opposite_case).value == 0
 
 
 @pytest.mark.parametrize("metric", ALL, ids=lambda m: m.name)
@@ -113,8 +113,8 @@ def test_without_a_mask_they_say_so(metric):
     assert (
         metric.score(case).note == "It cannot be asked here: where the evidence lies is not known."
     )
-    nothing = metric.score(replace(case, mask=torch.zeros(6, 8, dtype=torch.bool)))
-    assert (nothing.value, nothing.note) == (
+    empty_score = metric.score(replace(case, mask=torch.zeros(6, 8, dtype=torch.bool)))
+    assert (empty_score.value, empty_score.note) == (
         None,
         "The mask holds all of the input, or none of it.",
     )

@@ -44,10 +44,10 @@ def test_it_is_the_correlation_of_the_sums_with_the_losses_written_out(grid):
     score = last(infidelity(subject, heat, windows=12, fill="black"))
     twin, total = precise(module), []
     for box in boxes:
-        filled = x.double().clone()
-        filled[(slice(None), slice(None), *box)] = 0
-        loss = float((twin(x.double()) - twin(filled))[0, 1])
-        inside = 0.0
+        masked_x = x.double().clone()
+        masked_x[(slice(None), slice(None), *box)] = 0
+        loss = float((twin(x.double()) - twin(masked_x))[0, 1])
+        map_sum = 0.0
         for row in range(grid[0]):
             for column in range(grid[1]):
                 area = 1.0
@@ -55,14 +55,14 @@ def test_it_is_the_correlation_of_the_sums_with_the_losses_written_out(grid):
                     cell = subject.size[axis] / cells
                     low = max(place * cell, box[axis].start)
                     area *= max(0.0, min((place + 1) * cell, box[axis].stop) - low) / cell
-                inside += area * float(heat.values[row, column])
-        total.append((inside, loss))
+                map_sum += area * float(heat.values[row, column])
+        total.append((map_sum, loss))
     assert len(boxes) == 12
     means = [sum(pair[i] for pair in total) / len(total) for i in (0, 1)]
     total = [(a - means[0], b - means[1]) for a, b in total]
     ab = sum(a * b for a, b in total)
-    wanted = ab / math.sqrt(sum(a * a for a, _ in total) * sum(b * b for _, b in total))
-    assert score.value == pytest.approx(wanted, abs=1e-5)
+    expected = ab / math.sqrt(sum(a * a for a, _ in total) * sum(b * b for _, b in total))
+    assert score.value == pytest.approx(expected, abs=1e-5)
     assert score.passes == 13
 
 
@@ -114,21 +114,21 @@ def test_windows_lie_elsewhere_under_another_seed_and_nowhere_else_under_the_sam
 
 
 def test_scores_come_in_pieces_and_the_work_stops_between_them():
-    asked = []
+    batch_sizes = []
 
     class Counting(GapNet):
         def forward(self, x):
-            asked.append(len(x))
+            batch_sizes.append(len(x))
             return super().forward(x)
 
     subject = subject_of(seeded(Counting()), noise(1, 3, 16, 24), batch_size=4)
     work = infidelity(subject, random_map(subject), windows=12)
-    asked.clear()
+    batch_sizes.clear()
     first = next(work)
-    spent = sum(asked)
+    passes = sum(batch_sizes)
     work.close()
     assert first.fraction == pytest.approx(1 / 3)
-    assert sum(asked) == spent
+    assert sum(batch_sizes) == passes
 
 
 def test_it_says_why_it_says_nothing():
@@ -152,7 +152,7 @@ def test_captum_s_scaled_infidelity_is_what_the_cosine_says_without_its_sign():
     masks = masks.expand(12, 3, 16, 24)
     # One channel holds the map, so that captum's sum over channels is the sum over places.
     maps = torch.cat([values[None, None], torch.zeros(1, 2, 16, 24)], 1)
-    found = {
+    infidelities = {
         sign: float(
             metrics.infidelity(
                 module, lambda i: (masks, i * (1 - masks)), x, sign * maps, baselines=None,
@@ -166,7 +166,7 @@ def test_captum_s_scaled_infidelity_is_what_the_cosine_says_without_its_sign():
         losses = (module(x) - module(x * (1 - masks)))[:, 1].double()
     cosine = float(sums @ losses / (sums.norm() * losses.norm()))
     square = float((losses**2).mean())
-    assert found[1] / square == pytest.approx(1 - cosine**2, abs=1e-4)
-    assert found[-1] == pytest.approx(found[1], rel=1e-4)
+    assert infidelities[1] / square == pytest.approx(1 - cosine**2, abs=1e-4)
+    assert infidelities[-1] == pytest.approx(infidelities[1], rel=1e-4)
     pair = np.corrcoef(sums.numpy(), losses.numpy())
     assert score.value == pytest.approx(pair[0, 1], abs=1e-4)

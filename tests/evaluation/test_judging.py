@@ -82,10 +82,10 @@ def engine():
     x = torch.from_numpy(PHOTO).permute(2, 0, 1)[None] / 255
     empty = x.mean((2, 3), keepdim=True).expand_as(x)
     with torch.no_grad():  # class "a" for the photo, "b" where all of it is hidden
-        full, none = (module.features(side).mean((2, 3))[0] for side in (x, empty))
-        step = (full - none) / (full - none).square().sum()
+        full, blank = (module.features(side).mean((2, 3))[0] for side in (x, empty))
+        step = (full - blank) / (full - blank).square().sum()
         module.fc.weight.copy_(torch.stack([3 * step, -3 * step, 0 * step]))
-        middle = 3 * float(step @ (full + none) / 2)
+        middle = 3 * float(step @ (full + blank) / 2)
         module.fc.bias.copy_(torch.tensor([-middle, middle, -9.0]))
     network = wrap(module, input_spec=plain_spec(40, 48), labels=("a", "b", "c"))
     return Engine(Registry(entries), loader=lambda *_: network)
@@ -106,20 +106,20 @@ def test_a_strangers_map_is_judged_and_said_in_the_manifest(engine):
     verdict = steps[-1].verdict
     assert verdict.word is not None
     assert steps[-1].result is answer.result
-    described = json.loads(json.dumps(manifest(steps[-1], source="x", style=Style())))["scores"]
-    assert described["verdict"] == verdict.word
-    assert described["reason"] == verdict.reason
+    content = json.loads(json.dumps(manifest(steps[-1], source="x", style=Style())))["scores"]
+    assert content["verdict"] == verdict.word
+    assert content["reason"] == verdict.reason
     for name, value in verdict.figures.items():
-        assert described[name]["value"] == value
-        assert described[name]["chance"] == verdict.scores[name].chance
-    good = {name: score["good"] for name, score in described.items() if isinstance(score, dict)}
+        assert content[name]["value"] == value
+        assert content[name]["chance"] == verdict.scores[name].chance
+    good = {name: score["good"] for name, score in content.items() if isinstance(score, dict)}
     assert good == {
         "deletion": "low", "insertion": "high", "beats random maps": "high",
         "random weights": "near 0", "seeds": "high",
     }  # fmt: skip
     assert "scores" not in manifest(answer, source="x", style=Style())
-    again = list(engine.judge(answer))[-1].verdict
-    assert again.figures == pytest.approx(verdict.figures, abs=1e-5)
+    repeat = list(engine.judge(answer))[-1].verdict
+    assert repeat.figures == pytest.approx(verdict.figures, abs=1e-5)
 
 
 def test_examples_have_no_map_to_judge(engine):
@@ -133,8 +133,8 @@ def test_a_signals_map_is_judged():
     engine = Engine(Registry(entries), loader=lambda *_: network)
     signal = np.random.default_rng(1).normal(size=(3, 64)).astype(np.float32)
     *_, answer = engine.explain(Question("toy", signal=signal), "good")
-    *_, judged = engine.judge(answer)
-    assert judged.verdict.word is not None
+    *_, final_step = engine.judge(answer)
+    assert final_step.verdict.word is not None
 
 
 def stored(engine, method, stamp="q1"):
@@ -182,8 +182,8 @@ def test_what_was_held_back_is_not_drawn_over_a_newer_answer(engine):
 
 def test_a_method_that_breaks_while_it_is_tested_is_said_where_it_happened(engine):
     session, _ = stored(engine, "brittle")
-    *_, judged = judged_steps(session, "me", "slot")
-    verdict = judged.verdict
+    *_, final_step = judged_steps(session, "me", "slot")
+    verdict = final_step.verdict
     assert verdict.word is not None
     assert "no such network" in verdict.random_weights.note
     assert verdict.random_weights.value is None
@@ -192,9 +192,9 @@ def test_a_method_that_breaks_while_it_is_tested_is_said_where_it_happened(engin
 
 
 def scored(engine, name, word, seconds, **figures):
-    none = Score(None)
+    blank = Score(None)
     verdict = Verdict(
-        word, "", *(Score(figures[key]) if key in figures else none
+        word, "", *(Score(figures[key]) if key in figures else blank
                     for key in ("deletion", "insertion", "beaten", "weights", "seeds")), 1.0,
     )  # fmt: skip
     return replace(answer_of(engine, "good"), method=name, verdict=verdict, seconds=seconds)
@@ -234,8 +234,8 @@ def test_agreement_is_spearman_on_the_coarser_grid(engine):
     answer = answer_of(engine, "good")
     maps = [replace(answer, result=Heatmap(v, "x")) for v in (fine, coarse, -fine)]
     matrix = agreements([*maps, answer_of(engine, "shows")])
-    pooled = fine.reshape(4, 2, 6, 2).mean((1, 3))
-    assert matrix[0, 1] == matrix[1, 0] == pytest.approx(rank_correlation(pooled, coarse))
+    coarse_grid = fine.reshape(4, 2, 6, 2).mean((1, 3))
+    assert matrix[0, 1] == matrix[1, 0] == pytest.approx(rank_correlation(coarse_grid, coarse))
     assert matrix[0, 2] == pytest.approx(-1)
     assert np.allclose(np.diag(matrix)[:3], 1)
     assert np.isnan(matrix[3]).all()
@@ -244,25 +244,25 @@ def test_agreement_is_spearman_on_the_coarser_grid(engine):
 def test_maps_are_ranked_by_how_far_they_agree_with_the_others_on_average(engine):
     base = np.random.default_rng(4).random((8, 12))
     off = np.random.default_rng(5).random((8, 12))
-    shown = {"near": base, "apart": -base, "middle": base + 0.2 * off, "flat": base + off}
+    values_by_name = {"near": base, "apart": -base, "middle": base + 0.2 * off, "flat": base + off}
     answer = answer_of(engine, "good")
     maps = [
         replace(answer, method=name, title=name, result=Heatmap(values, "x"))
-        for name, values in shown.items()
+        for name, values in values_by_name.items()
     ]
     means = {
-        name: np.mean([rank_correlation(values, v) for n, v in shown.items() if n != name])
-        for name, values in shown.items()
+        name: np.mean([rank_correlation(values, v) for n, v in values_by_name.items() if n != name])
+        for name, values in values_by_name.items()
     }
     order = sorted(means, key=lambda name: -means[name])
     assert order[-1] == "apart"
-    assert order != list(shown)
+    assert order != list(values_by_name)
     pictures = replace(answer_of(engine, "shows"), method="shows")
-    ranked = ranked_answers([pictures, *maps], "Agrees")
-    assert [a.method for a in ranked] == [*order, "shows"]
+    ranking = ranked_answers([pictures, *maps], "Agrees")
+    assert [a.method for a in ranking] == [*order, "shows"]
     table = html.map_table(maps, scales_together([a.result for a in maps]), [""] * 4)
     assert "Agrees</th>" in table
-    for name in shown:
+    for name in values_by_name:
         assert f"<tr><td>{name}</td><td class='num'>{means[name]:.2f}</td>" in table
     assert "Agrees</th>" not in html.map_table(maps[:1], scales_together([maps[0].result]), [""])
 
@@ -273,10 +273,10 @@ def test_the_page_says_how_the_figure_of_seeds_was_had_or_why_there_is_none():
         Score(0.66, 0.0, "Expected, from its own samples."),
         Score(None, note="Not asked."),
     ):
-        shown = html.verdict(Verdict("mixed", "For tests.", deletion=spread, seeds=seeds))
-        (row,) = re.findall(r"<tr><td>Seeds(.*?)</tr>", shown)
+        page = html.verdict(Verdict("mixed", "For tests.", deletion=spread, seeds=seeds))
+        (row,) = re.findall(r"<tr><td>Seeds(.*?)</tr>", page)
         assert seeds.note in row
         assert ("<td class='num'>0.66</td>" in row) == (seeds.value is not None)
-        assert "0.20 (0.10 to 0.30)" in shown
-        assert "ways of hiding" not in shown  # the range is there as a range
-        assert "<td>Insertion" not in shown
+        assert "0.20 (0.10 to 0.30)" in page
+        assert "ways of hiding" not in page  # the range is there as a range
+        assert "<td>Insertion" not in page

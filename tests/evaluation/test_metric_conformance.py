@@ -76,10 +76,10 @@ def test_a_sound_metric_passes_all(metric):
 def test_a_wrong_metric_fails_the_identity_that_is_there_for_its_mistake(wrong):
     metric, number = WRONG[wrong]
     assert metric_errors(metric) == []
-    missed = failures(metric, [check for check in METRIC_CHECKS if check.number == number])
-    assert list(missed) == [number]
-    assert len(missed[number]) > 60
-    assert missed[number].endswith(".")
+    messages = failures(metric, [check for check in METRIC_CHECKS if check.number == number])
+    assert list(messages) == [number]
+    assert len(messages[number]) > 60
+    assert messages[number].endswith(".")
 
 
 def test_there_are_eight_identities_and_each_has_a_mistake_that_it_finds():

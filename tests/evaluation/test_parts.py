@@ -46,7 +46,7 @@ def parts_of(label: int = 1) -> Parts:
         in_columns(4),
         ("a", "b", "c"),
         frozenset("ab"),
-        lambda gone: int(not gone & {"a", "b"}),
+        lambda removed_parts: int(not removed_parts & {"a", "b"}),
     )
 
 
@@ -55,14 +55,14 @@ def test_what_a_map_points_at_is_checked_as_the_paper_says():
     marks = part_marks(heat, parts)
     shares = {"a": 0.4, "b": 0.1, "c": 0.3, "d": 0.2}
     for threshold in THRESHOLDS:
-        pointed = {name for name, share in shares.items() if share > threshold}
-        own = frozenset(pointed & set("abc"))
+        pointed_parts = {name for name, share in shares.items() if share > threshold}
+        true_parts = frozenset(pointed_parts & set("abc"))
         at = marks.at(threshold)
-        assert at["signs-covered"] == len(own & parts.signs) / 2
-        assert at["preservation"] == (parts.named_without(frozenset("abc") - own) == 1)
-        assert at["part-deletion"] == (parts.named_without(own) != 1)
+        assert at["signs-covered"] == len(true_parts & parts.signs) / 2
+        assert at["preservation"] == (parts.named_without(frozenset("abc") - true_parts) == 1)
+        assert at["part-deletion"] == (parts.named_without(true_parts) != 1)
         # c takes 4 % of the score and d takes none: both mean nothing.
-        assert at["distractibility"] == 1 - len(pointed & {"c", "d"}) / 2
+        assert at["distractibility"] == 1 - len(pointed_parts & {"c", "d"}) / 2
     assert parts.background_independence == 1
 
 
@@ -111,9 +111,9 @@ def test_a_hint_is_found_where_the_map_is_larger_than_beside_it(rng):
     place[1:3, 1:4] = True
     values = rng.integers(4, size=(4, 5)).astype(float)  # with many that are equal
     wins = [
-        1.0 if one > other else 0.5 if one == other else 0.0
-        for one in values[place.numpy()]
-        for other in values[~place.numpy()]
+        1.0 if inner > outer else 0.5 if inner == outer else 0.0
+        for inner in values[place.numpy()]
+        for outer in values[~place.numpy()]
     ]
     assert auroc_of_place(Heatmap(values, "x"), place) == pytest.approx(np.mean(wins))
     assert auroc_of_place(Heatmap(place.float().numpy(), "x"), place) == 1

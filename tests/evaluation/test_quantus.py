@@ -22,12 +22,12 @@ def test_metrics_agree_with_quantus(case, stored):
     heat, mask, figures = case.heat, case.mask, dict(stored)
     curves = {"steps": 16, "fill": "mean", "chance": False}
     *_, hidden = deletion(case.subject, heat, **curves)
-    *_, lost = aopc(case.subject, heat, **curves)
+    *_, loss = aopc(case.subject, heat, **curves)
     # Quantus' curve lacks the input itself.
-    flipped = [hidden.curve[0], *figures.pop("deletion")]
-    assert hidden.curve == pytest.approx(flipped, abs=1e-5)
-    assert lost.value == pytest.approx(flipped[0] - np.mean(flipped), abs=1e-5)
-    got = {
+    probabilities = [hidden.curve[0], *figures.pop("deletion")]
+    assert hidden.curve == pytest.approx(probabilities, abs=1e-5)
+    assert loss.value == pytest.approx(probabilities[0] - np.mean(probabilities), abs=1e-5)
+    actual = {
         "sparseness": sparseness(heat),
         "complexity": complexity(heat) * np.log(64),  # ours is a share of a flat map's
         "mass-in-mask": mass_in_mask(Heatmap(positive(case), "x"), mask).value,
@@ -35,4 +35,4 @@ def test_metrics_agree_with_quantus(case, stored):
         "pointing-game": pointing_game(heat, mask, tolerance=0).value,
         "max-sensitivity": MAX_SENSITIVITY.score(case).value,
     }
-    assert got == pytest.approx(figures, rel=1e-4, abs=1e-5)
+    assert actual == pytest.approx(figures, rel=1e-4, abs=1e-5)

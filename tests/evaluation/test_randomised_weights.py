@@ -50,11 +50,11 @@ def test_the_figures_are_means_over_seeds_of_what_stands_in_the_papers():
     case = linear_case(12, 16)
     maps = [contributions(case.randomised(seed)).values for seed in range(SEEDS)]
     first = case.heat.values
-    wanted = np.mean([spearmanr(first, m, axis=None).statistic for m in maps])
+    expected = np.mean([spearmanr(first, m, axis=None).statistic for m in maps])
     sizes = np.mean([spearmanr(abs(first), abs(m), axis=None).statistic for m in maps])
     before = written_out_entropy(first.astype(float))
     gains = [(written_out_entropy(m.astype(float)) - before) / before for m in maps]
-    assert SIGNED.score(case).value == pytest.approx(wanted, abs=1e-4)
+    assert SIGNED.score(case).value == pytest.approx(expected, abs=1e-4)
     assert SIZES.score(case).value == pytest.approx(sizes, abs=1e-4)
     assert ENTROPY.score(case).value == pytest.approx(np.mean(gains), abs=1e-2)
     pairs = [spearmanr(maps[i], maps[j], axis=None).statistic for i in range(5) for j in range(i)]
@@ -73,28 +73,28 @@ def test_the_exact_map_of_a_linear_network_is_unlike_and_edges_stay_what_they_ar
 def test_a_map_turned_over_is_like_by_size_and_unlike_by_sign():
     case = linear_case(12, 16)
 
-    def turned(subject):
+    def opposite_map(subject):
         return Heatmap(-case.heat.values, "x", signed=True)
 
-    case = replace(case, explain=turned)
+    case = replace(case, explain=opposite_map)
     assert SIGNED.score(case).value == pytest.approx(-1)
     assert SIZES.score(case).value == pytest.approx(1)
 
 
 def test_all_three_share_five_networks_and_later_inputs_ask_none():
-    asked = []
+    subjects = []
 
     def counting(subject):
-        asked.append(subject)
+        subjects.append(subject)
         return contributions(subject)
 
     case = replace(linear_case(), explain=counting, cache={})
     scores = [metric.score(case) for metric in ALL]
-    assert len(asked) == SEEDS
-    assert len({item.backbone.identity.digest for item in asked}) == SEEDS
+    assert len(subjects) == SEEDS
+    assert len({item.backbone.identity.digest for item in subjects}) == SEEDS
     later = replace(case, heat=edges(case.subject))
     assert [metric.score(later).value for metric in ALL] == [score.value for score in scores]
-    assert len(asked) == SEEDS
+    assert len(subjects) == SEEDS
     assert SIGNED.score(replace(later, cache={})).value != scores[0].value
 
 
@@ -129,11 +129,11 @@ def test_layers_of_one_shape_get_weights_of_their_own():
     # Not so where the seed is set anew for each layer, as in Quantus.
     module = nn.Sequential(*(nn.Conv2d(3, 3, 3) for _ in range(3)), nn.Flatten())
     input_spec = subject_of(seeded(GapNet()), noise(1, 3, 16, 24)).backbone.input_spec
-    drawn = randomised_backbone(wrap(module.eval(), input_spec=input_spec), 0).module
-    layers = [layer.weight for layer in drawn.modules() if isinstance(layer, nn.Conv2d)]
+    random_net = randomised_backbone(wrap(module.eval(), input_spec=input_spec), 0).module
+    layers = [layer.weight for layer in random_net.modules() if isinstance(layer, nn.Conv2d)]
     assert len(layers) == 3
-    for one, other in combinations(layers, 2):
-        r = float(torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1])
+    for first, second in combinations(layers, 2):
+        r = float(torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1])
         assert abs(r) < 0.4  # of 81 independent weights about 0.11, of equal ones 1
 
 
@@ -147,17 +147,17 @@ def test_networks_are_made_once_where_a_cache_is_at_hand():
 
 def test_it_says_why_it_cannot_be_asked():
     case = linear_case()
-    fitted = replace(case, subject=replace(case.subject, stored_artifact=Artifact({}, {})))
-    assert SIGNED.score(fitted).value is None
-    assert "fitted to the trained network" in SIGNED.score(fitted).note
+    artifact_case = replace(case, subject=replace(case.subject, stored_artifact=Artifact({}, {})))
+    assert SIGNED.score(artifact_case).value is None
+    assert "fitted to the trained network" in SIGNED.score(artifact_case).note
     box = subject_of(BlackBox(lambda x: x.flatten(1)[:, :3]), noise(1, 1, 6, 8))
     assert randomised_subjects(box) is None
     with pytest.raises(NeedsNotMet, match="no weights"):
         randomised_backbone(box.backbone, 0)
     unknown = SIGNED.score(Case(box, case.heat, contributions, randomised_subjects(box)))
     assert unknown.note == "It cannot be asked here: the network's weights cannot be exchanged."
-    alone = SIGNED.score(replace(case, explain=None))
-    assert "only the map is known" in alone.note
+    score = SIGNED.score(replace(case, explain=None))
+    assert "only the map is known" in score.note
     flat = ENTROPY.score(replace(case, heat=Heatmap(np.ones((6, 8)), "x")))
     assert (flat.value, flat.note[:29]) == (None, "The map is the same all over:")
 

@@ -29,17 +29,17 @@ def dense(pixels: np.ndarray, hidden: np.ndarray) -> np.ndarray:
             if not offset.any():
                 continue
             weight = {(2, 1): 1 / 6, (2, 2): 1 / 12, (1, 1): 1 / 2}[pixels.ndim, abs(offset).sum()]
-            near = tuple((np.array(place) + offset).tolist())
-            if not all(0 <= at < side for at, side in zip(near, pixels.shape, strict=True)):
+            neighbour = tuple((np.array(place) + offset).tolist())
+            if not all(0 <= at < side for at, side in zip(neighbour, pixels.shape, strict=True)):
                 continue  # its weight is lost
             matrix[row, row] += weight
-            if near in row_of:
-                matrix[row, row_of[near]] -= weight
+            if neighbour in row_of:
+                matrix[row, row_of[neighbour]] -= weight
             else:
-                right[row] += weight * pixels[near]
-    filled = pixels.copy()
-    filled[hidden] = np.linalg.solve(matrix, right)
-    return filled
+                right[row] += weight * pixels[neighbour]
+    values = pixels.copy()
+    values[hidden] = np.linalg.solve(matrix, right)
+    return values
 
 
 @pytest.mark.parametrize("shape", [(40,), (13, 18)])
@@ -47,27 +47,27 @@ def dense(pixels: np.ndarray, hidden: np.ndarray) -> np.ndarray:
 def test_hidden_places_are_those_of_the_dense_system(shape, share):
     pixels = noise(1, 2, *shape).double()
     hidden = noise(3, 1, *shape, seed=2) < share
-    filled = impute(pixels, hidden, tolerance=1e-10)
-    wanted = [[dense(pixels[0, c].numpy(), h[0].numpy()) for c in range(2)] for h in hidden]
-    assert np.abs(filled.numpy() - np.array(wanted)).max() < 1e-8
+    actual = impute(pixels, hidden, tolerance=1e-10)
+    expected = [[dense(pixels[0, c].numpy(), h[0].numpy()) for c in range(2)] for h in hidden]
+    assert np.abs(actual.numpy() - np.array(expected)).max() < 1e-8
     rough = impute(pixels.float(), hidden)
-    assert np.abs(rough.numpy() - np.array(wanted)).max() < 5e-3
+    assert np.abs(rough.numpy() - np.array(expected)).max() < 5e-3
 
 
 def test_wide_holes_are_filled_as_well():
     pixels = noise(1, 1, 24, 40).double()
     hidden = torch.zeros(1, 1, 24, 40, dtype=torch.bool)
     hidden[..., 3:, :31] = True
-    filled = impute(pixels, hidden, tolerance=1e-10)
-    wanted = dense(pixels[0, 0].numpy(), hidden[0, 0].numpy())
-    assert np.abs(filled[0, 0].numpy() - wanted).max() < 1e-8
+    actual = impute(pixels, hidden, tolerance=1e-10)
+    expected = dense(pixels[0, 0].numpy(), hidden[0, 0].numpy())
+    assert np.abs(actual[0, 0].numpy() - expected).max() < 1e-8
 
 
 def test_a_signal_is_filled_in_straight_lines_and_a_plane_stays_one():
     values = torch.tensor([1.0, 9, 9, 9, 5, 9, 9]).double()[None, None]
     hidden = torch.tensor([0, 1, 1, 1, 0, 1, 1]).bool()[None, None]
-    filled = impute(values, hidden, tolerance=1e-10)[0, 0]
-    assert filled.tolist() == pytest.approx([1, 2, 3, 4, 5, 5, 5])
+    actual = impute(values, hidden, tolerance=1e-10)[0, 0]
+    assert actual.tolist() == pytest.approx([1, 2, 3, 4, 5, 5, 5])
     plane = (2 * torch.arange(9.0)[:, None] - torch.arange(12.0)).double()[None, None]
     hidden = torch.zeros(1, 1, 9, 12, dtype=torch.bool)
     hidden[..., 2:7, 3:10] = True
@@ -76,12 +76,12 @@ def test_a_signal_is_filled_in_straight_lines_and_a_plane_stays_one():
 
 def test_where_nothing_is_known_each_channel_is_its_mean():
     pixels = noise(1, 3, 9, 12)
-    nothing = torch.zeros(2, 1, 9, 12, dtype=torch.bool)
-    nothing[1] = True
-    filled = impute(pixels, nothing)
-    assert filled[0].equal(pixels[0])
+    masks = torch.zeros(2, 1, 9, 12, dtype=torch.bool)
+    masks[1] = True
+    actual = impute(pixels, masks)
+    assert actual[0].equal(pixels[0])
     mean = pixels.mean((2, 3), keepdim=True)[0].expand(3, 9, 12)
-    assert torch.allclose(filled[1], mean, atol=1e-6)
+    assert torch.allclose(actual[1], mean, atol=1e-6)
 
 
 @pytest.mark.parametrize(("order", "sign"), [("morf", 1), ("lerf", -1)])
@@ -93,17 +93,19 @@ def test_the_curve_is_written_out_in_pixels_before_normalisation(order, sign):
     *_, score = road(subject, Heatmap(values, "x"), order=order, chance=False)
     pixels = denormalize(x, input_spec)[0].double().numpy()
     speckle = torch.randn(x.shape, generator=subject.generator())[0].numpy()
-    twin, wanted = precise(module), []
+    twin, expected = precise(module), []
     for share in SHARES:
         cells = sorted(np.ndindex(4, 6), key=lambda cell: -sign * values[cell])
         hidden = np.zeros((8, 12), bool)
         for row, column in cells[: round(24 * share)]:
             hidden[2 * row : 2 * row + 2, 2 * column : 2 * column + 2] = True
-        filled = np.stack([dense(channel, hidden) for channel in pixels])
-        filled += np.where(hidden, NOISE * (pixels.max() - pixels.min()) * speckle, 0)
-        exponents = twin(normalize(torch.from_numpy(filled)[None], input_spec))[0].detach().exp()
-        wanted.append(float(exponents[2] / exponents.sum()))
-    assert difference(score.curve, wanted) < 1e-3
+        imputed_pixels = np.stack([dense(channel, hidden) for channel in pixels])
+        imputed_pixels += np.where(hidden, NOISE * (pixels.max() - pixels.min()) * speckle, 0)
+        exponents = (
+            twin(normalize(torch.from_numpy(imputed_pixels)[None], input_spec))[0].detach().exp()
+        )
+        expected.append(float(exponents[2] / exponents.sum()))
+    assert difference(score.curve, expected) < 1e-3
     assert score.value == pytest.approx(np.mean(score.curve))
     assert score.shares == pytest.approx([round(24 * share) / 24 for share in SHARES])
     assert score.passes == 7
@@ -121,11 +123,11 @@ def test_a_linear_network_loses_what_the_filled_places_differ_by():
     ask = {"shares": (0.5,), "quantity": "logit", "chance": False}
     *_, score = road(subject, Heatmap(values, "x"), order="morf", **ask)
     hidden = values >= np.sort(values.ravel())[24]
-    filled = dense(x[0, 0].double().numpy(), hidden)
+    imputed_pixels = dense(x[0, 0].double().numpy(), hidden)
     speckle = NOISE * float(x.max() - x.min()) * torch.randn(x.shape, generator=subject.generator())
-    filled += np.where(hidden, speckle[0, 0].numpy(), 0)
+    imputed_pixels += np.where(hidden, speckle[0, 0].numpy(), 0)
     bias = float(module.fc.bias.detach()[1])
-    assert score.value == pytest.approx((filled * weights.numpy()).sum() + bias, abs=2e-3)
+    assert score.value == pytest.approx((imputed_pixels * weights.numpy()).sum() + bias, abs=2e-3)
 
 
 @pytest.mark.parametrize(

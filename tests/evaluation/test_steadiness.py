@@ -46,13 +46,16 @@ def test_two_seeds_agree_as_far_as_their_maps_do():
         explain = drawing(amount)
         heat = explain(case.subject)
         score = SEED_AGREEMENT.score(replace(case, heat=heat, explain=explain))
-        other = explain(replace(case.subject, seed=1))
-        wanted = spearmanr(heat.values, other.values, axis=None).statistic
-        assert score.value == pytest.approx(wanted, abs=1e-3)
+        second_map = explain(replace(case.subject, seed=1))
+        expected = spearmanr(heat.values, second_map.values, axis=None).statistic
+        assert score.value == pytest.approx(expected, abs=1e-3)
         values.append(score.value)
     assert values[0] > 0.95 > values[1]
-    same = SEED_AGREEMENT.score(case)
-    assert (same.value, same.note) == (None, "It draws no random numbers: every seed has this map.")
+    score_of_one_map = SEED_AGREEMENT.score(case)
+    assert (score_of_one_map.value, score_of_one_map.note) == (
+        None,
+        "It draws no random numbers: every seed has this map.",
+    )
 
 
 def test_the_overlap_is_the_mean_over_all_orders_of_equal_values():
@@ -72,8 +75,8 @@ def test_seeds_mark_the_same_as_far_as_their_strongest_places_are_the_same():
     case, explain = linear_case(), drawing(0.3)
     heat = explain(case.subject)
     score = SEED_OVERLAP.score(replace(case, heat=heat, explain=explain))
-    other = explain(replace(case.subject, seed=1))
-    five = [set(np.argsort(values.ravel())[-5:]) for values in (heat.values, other.values)]
+    second_map = explain(replace(case.subject, seed=1))
+    five = [set(np.argsort(values.ravel())[-5:]) for values in (heat.values, second_map.values)]
     assert (score.value, score.chance) == (len(five[0] & five[1]) / 5, 5 / 48)
     assert 5 / 48 < score.value < 1
     assert SEED_OVERLAP.score(case).value is None
@@ -86,21 +89,21 @@ def test_the_largest_change_is_that_of_the_noise_drawn():
     subject = subject_of(None, base.subject.x, base.subject.target, backbone=backbone)
     inputs = []
 
-    def recording(asked):
-        inputs.append(asked)
-        return contributions(asked)
+    def recording(noisy_subject):
+        inputs.append(noisy_subject)
+        return contributions(noisy_subject)
 
     heat = contributions(subject)
     steps = list(max_sensitivity(subject, heat, recording, radius=0.05, draws=6))
     changes = []
-    for asked in inputs:
-        noise_in_pixels = (asked.x - subject.x) * 0.25
+    for noisy_subject in inputs:
+        noise_in_pixels = (noisy_subject.x - subject.x) * 0.25
         assert 0.04 < float(noise_in_pixels.abs().max()) <= 0.0500001
-        assert asked.target == subject.target
-        assert asked.seed == subject.seed
-        moved = contributions(asked).values.astype(float) - heat.values
-        changes.append(np.sqrt((moved**2).sum()) / np.sqrt((heat.values.astype(float) ** 2).sum()))
-    assert len({float(asked.x.sum()) for asked in inputs}) == 6
+        assert noisy_subject.target == subject.target
+        assert noisy_subject.seed == subject.seed
+        change = contributions(noisy_subject).values.astype(float) - heat.values
+        changes.append(np.sqrt((change**2).sum()) / np.sqrt((heat.values.astype(float) ** 2).sum()))
+    assert len({float(noisy_subject.x.sum()) for noisy_subject in inputs}) == 6
     assert [step.value for step in steps] == pytest.approx(np.maximum.accumulate(changes))
 
 
@@ -129,22 +132,22 @@ def test_the_map_of_a_convolution_moves_along_and_one_of_the_middle_does_not(siz
     marks = SHIFT_OVERLAP.score(Case(subject, heat, features_times_gradients))
     assert marks.value > 0.8 > 0.12 > marks.chance
     ramp = Heatmap(noise(*size, seed=9).numpy(), "x")
-    assert SHIFT_EQUIVARIANCE.score(Case(subject, ramp, lambda asked: ramp)).value < 0.4
+    assert SHIFT_EQUIVARIANCE.score(Case(subject, ramp, lambda shifted_subject: ramp)).value < 0.4
     flat = Heatmap(np.ones(size), "x")
-    assert SHIFT_EQUIVARIANCE.score(Case(subject, flat, lambda asked: flat)).value == 0
-    marks = SHIFT_OVERLAP.score(Case(subject, flat, lambda asked: flat))
+    assert SHIFT_EQUIVARIANCE.score(Case(subject, flat, lambda shifted_subject: flat)).value == 0
+    marks = SHIFT_OVERLAP.score(Case(subject, flat, lambda shifted_subject: flat))
     assert marks.value == pytest.approx(marks.chance)
 
 
 def test_the_agreement_is_that_of_the_places_that_both_inputs_show():
     case = linear_case(16, 32)  # its last map is the input itself: one stride is one place
-    heat, wanted = case.heat.values, []
+    heat, expected = case.heat.values, []
     for axis in (0, 1):
-        rolled = case.subject.x.roll(1, axis + 2)
-        asked = subject_of(case.subject.backbone.module, rolled, case.subject.target)
-        moved = np.moveaxis(contributions(asked).values, axis, 0)[1:]
-        wanted.append(spearmanr(np.moveaxis(heat, axis, 0)[:-1], moved, axis=None).statistic)
-    assert SHIFT_EQUIVARIANCE.score(case).value == pytest.approx(np.mean(wanted), abs=1e-4)
+        rolled_x = case.subject.x.roll(1, axis + 2)
+        shifted_subject = subject_of(case.subject.backbone.module, rolled_x, case.subject.target)
+        values = np.moveaxis(contributions(shifted_subject).values, axis, 0)[1:]
+        expected.append(spearmanr(np.moveaxis(heat, axis, 0)[:-1], values, axis=None).statistic)
+    assert SHIFT_EQUIVARIANCE.score(case).value == pytest.approx(np.mean(expected), abs=1e-4)
 
 
 def test_the_largest_change_agrees_with_captum_s():
@@ -152,9 +155,9 @@ def test_the_largest_change_agrees_with_captum_s():
     case = linear_case()
     subject, inputs = case.subject, []
 
-    def recording(asked):
-        inputs.append(asked.x)
-        return contributions(asked)
+    def recording(noisy_subject):
+        inputs.append(noisy_subject.x)
+        return contributions(noisy_subject)
 
     score = MAX_SENSITIVITY.score(replace(case, explain=recording))
 
@@ -163,10 +166,12 @@ def test_the_largest_change_agrees_with_captum_s():
         questions = (
             replace(subject, forward_pass=ForwardPass(subject.backbone, r[None])) for r in x
         )
-        maps = [torch.tensor(contributions(asked).values)[None] for asked in questions]
+        maps = [
+            torch.tensor(contributions(noisy_subject).values)[None] for noisy_subject in questions
+        ]
         return (torch.stack(maps),)  # of a bare tensor captum's norms are too large by sqrt(10)
 
-    theirs = metrics.sensitivity_max(
+    reference = metrics.sensitivity_max(
         explain, subject.x, perturb_func=lambda x, _: (torch.cat(inputs),), n_perturb_samples=10
     )
-    assert score.value == pytest.approx(float(theirs), rel=1e-4)
+    assert score.value == pytest.approx(float(reference), rel=1e-4)

@@ -21,7 +21,7 @@ from whylens.core.targets import Target
 from whylens.plugins.rise import RISE
 from whylens.plugins.smoothgrad import SmoothGrad
 
-NOTHING = Score(None)
+NO_SCORE = Score(None)
 
 
 def last(case, **options) -> Verdict:
@@ -57,12 +57,12 @@ MEASURED = [
 
 @pytest.mark.parametrize(("beaten", "lead", "weights", "seeds", "word"), MEASURED)
 def test_the_rule_is_as_it_is_written_down(beaten, lead, weights, seeds, word):
-    known = Verdict(
-        None, "", NOTHING, NOTHING, Score(beaten[0], span=(beaten[1], 1.0)), Score(weights),
+    verdict = Verdict(
+        None, "", NO_SCORE, NO_SCORE, Score(beaten[0], span=(beaten[1], 1.0)), Score(weights),
         Score(seeds), 0.9, lead,
     )  # fmt: skip
-    said, reason = word_of(known)
-    assert said == word
+    actual, reason = word_of(verdict)
+    assert actual == word
     assert reason.endswith(".")
     assert reason[0].isupper()
 
@@ -72,8 +72,8 @@ def test_the_true_map_holds_and_its_opposite_does_not(strong):
     assert verdict.word == "holds", verdict
     assert verdict.fraction == 1
     assert verdict.figures["insertion"] > verdict.figures["deletion"]
-    turned = replace(strong, heat=Heatmap(-strong.heat.values, "logit", signed=True))
-    assert last(turned).word == "no better than chance"
+    opposite_case = replace(strong, heat=Heatmap(-strong.heat.values, "logit", signed=True))
+    assert last(opposite_case).word == "no better than chance"
 
 
 def test_a_map_leads_by_what_it_does_better_in_units_of_what_random_maps_spread(strong):
@@ -82,8 +82,8 @@ def test_a_map_leads_by_what_it_does_better_in_units_of_what_random_maps_spread(
     for fill in FILLS:
         setting = Setting(fill, steps=STEPS)
         *_, hidden = hiding_curve(strong.subject, values, setting)
-        *_, shown = hiding_curve(strong.subject, -values, setting)
-        scores.append(shown.area() - hidden.area())
+        *_, opposite_curve = hiding_curve(strong.subject, -values, setting)
+        scores.append(opposite_curve.area() - hidden.area())
         *_, random = random_maps(strong.subject, values, setting)
         chance.append(random.insertion - random.deletion)
     spread = np.sqrt((np.mean(chance, axis=0) ** 2).mean())
@@ -118,8 +118,8 @@ def test_what_cannot_be_judged_says_why(strong):
     for verdict, words in ((blank, "No positive evidence"), (flat, "same value everywhere")):
         assert verdict.word == "cannot be judged here"
         assert words in verdict.reason
-    none = linear(torch.zeros(12, 16), torch.zeros(12, 16))
-    deaf = subject_of(none, noise(1, 1, 12, 16), Target(0))
+    zero_net = linear(torch.zeros(12, 16), torch.zeros(12, 16))
+    deaf = subject_of(zero_net, noise(1, 1, 12, 16), Target(0))
     verdict = last(replace(strong, subject=deaf))
     assert verdict.word == "cannot be judged here"
     assert "Hiding all of the input" in verdict.reason
@@ -128,12 +128,12 @@ def test_what_cannot_be_judged_says_why(strong):
 def test_a_second_seed_and_a_long_method(strong):
     calls = []
 
-    def drawn(subject):
+    def random_map(subject):
         calls.append(subject.seed)
         wild = np.random.default_rng(subject.seed).normal(size=(12, 16)) * 3
         return Heatmap(strong.heat.values + wild, "logit", signed=True)
 
-    case = replace(strong, explain=drawn, randomised=None)
+    case = replace(strong, explain=random_map, randomised=None)
     verdict = last(case)
     assert verdict.seeds.value is not None
     assert verdict.seeds.value < 0.5
@@ -152,8 +152,8 @@ def test_a_second_seed_and_a_long_method(strong):
     [(0.31, "mixed", "Another seed is expected to give another map (0.31)."), (0.5, "holds", "")],
 )
 def test_a_long_method_is_taken_by_its_word_on_other_seeds(strong, agreement, word, reason):
-    stated = {"masks": 64.0, "expected agreement of seeds": agreement}
-    heat = Heatmap(strong.heat.values, "logit", signed=True, diagnostics=stated)
+    diagnostics = {"masks": 64.0, "expected agreement of seeds": agreement}
+    heat = Heatmap(strong.heat.values, "logit", signed=True, diagnostics=diagnostics)
     verdict = last(replace(strong, heat=heat, explain=None, randomised=None), repeats=False)
     assert verdict.seeds == Score(agreement, 0.0, "Expected, from its own samples.")
     assert verdict.word == word

@@ -30,12 +30,12 @@ class Sound:
             masks = torch.ones(12, 24)
             for row, count in zip(masks, range(0, 24, 2), strict=True):
                 row[self.hidden(values, count, generator)] = 0
-            shown = masks.view(-1, 1, 4, 6).repeat_interleave(4, 2).repeat_interleave(4, 3)
-            means.append(float(self.scores(subject, subject.x * shown).mean()))
-        nothing = self.scores(subject, torch.zeros_like(subject.x))
+            full_masks = masks.view(-1, 1, 4, 6).repeat_interleave(4, 2).repeat_interleave(4, 3)
+            means.append(float(self.scores(subject, subject.x * full_masks).mean()))
+        empty_score = self.scores(subject, torch.zeros_like(subject.x))
         # The scores are linear in what is shown: on average each step takes as much.
         intact = float(self.scores(subject, subject.x))
-        yield Score(np.mean(means).item(), intact + 11 / 24 * (float(nothing) - intact))
+        yield Score(np.mean(means).item(), intact + 11 / 24 * (float(empty_score) - intact))
 
     def hidden(self, values, count, generator):
         return strongest_first(values, generator)[:count]
@@ -167,16 +167,16 @@ def places_of_all_channels(case: Case) -> Iterator[Score]:
     subject = case.subject
     values = torch.from_numpy(on_grid(case.heat.values, subject.size))
     order = values.expand(subject.x.shape[1:]).flatten().argsort(descending=True)
-    removed = torch.zeros(values.numel())
-    removed[order[: values.numel() // 2]] = 1
-    yield Score(float(subject.scores(subject.x * (1 - removed.view_as(values)))))
+    removed_places = torch.zeros(values.numel())
+    removed_places[order[: values.numel() // 2]] = 1
+    yield Score(float(subject.scores(subject.x * (1 - removed_places.view_as(values)))))
 
 
 def any_maximum_hits(case: Case) -> Iterator[Score]:
     """Count a hit where any of several maxima lies inside (Quantus, PointingGame)."""
     values = on_grid(case.heat.values, case.mask.shape)
-    inside = case.mask.numpy()
-    yield Score(float(inside[values == values.max()].any()), float(inside.mean()))
+    mask = case.mask.numpy()
+    yield Score(float(mask[values == values.max()].any()), float(mask.mean()))
 
 
 def area_without_tolerance(case: Case) -> Iterator[Score]:
@@ -196,8 +196,8 @@ def signed_sums(case: Case) -> Iterator[Score]:
 def guarded(case: Case) -> Iterator[Score]:
     """Add a fixed number to a denominator, which may be smaller."""
     values = on_grid(case.heat.values, case.mask.shape).clip(min=0)
-    inside = case.mask.numpy()
-    yield Score(float(values[inside].sum() / (values.sum() + 0.1)), None)
+    mask = case.mask.numpy()
+    yield Score(float(values[mask].sum() / (values.sum() + 0.1)), None)
 
 
 def with_itself(case: Case) -> Iterator[Score]:
@@ -211,8 +211,10 @@ def samples_alike(case: Case) -> Iterator[Score]:
     subject, explain, changes = case.subject, require(case, "method"), []
     for _ in range(8):
         noise = 0.02 * torch.rand(subject.x.shape, generator=subject.generator())
-        moved = replace(subject, forward_pass=ForwardPass(subject.backbone, subject.x + noise))
-        changes.append(np.abs(explain(moved).values - case.heat.values).mean())
+        noisy_subject = replace(
+            subject, forward_pass=ForwardPass(subject.backbone, subject.x + noise)
+        )
+        changes.append(np.abs(explain(noisy_subject).values - case.heat.values).mean())
     yield Score(float(np.max(changes) / np.abs(case.heat.values).mean()))
 
 

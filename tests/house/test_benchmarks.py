@@ -46,8 +46,8 @@ def test_titles_are_unique_and_cover_what_was_promised():
 )
 def test_a_quick_run_on_a_toy_gives_every_figure(part, capsys, monkeypatch):
     monkeypatch.setattr(compare, "ALIKE", -1.0)  # a convolution without its ReLU is another map
-    chosen = [r for r in all_rows() if part.lower() in r.title.lower()][:1]
-    (result,) = compare.run(chosen, quick=True)
+    rows = [r for r in all_rows() if part.lower() in r.title.lower()][:1]
+    (result,) = compare.run(rows, quick=True)
     assert result.figure > 0
     assert result.row.title in capsys.readouterr().out
     text = compare.page([result], quick=True, load=(1.0, 2.0))
@@ -56,12 +56,12 @@ def test_a_quick_run_on_a_toy_gives_every_figure(part, capsys, monkeypatch):
 
 
 def test_maps_that_are_not_alike_are_not_timed():
-    ours = compare.np.arange(6.0).reshape(2, 3)
-    assert "1.0000" in compare._agreement(ours, {"peer": lambda: 2 * ours + 1})
-    for other in (-ours, 0 * ours):  # opposite, and flat: no correlation at all
+    values = compare.np.arange(6.0).reshape(2, 3)
+    assert "1.0000" in compare._agreement(values, {"peer": lambda: 2 * values + 1})
+    for peer_values in (-values, 0 * values):  # opposite, and flat: no correlation at all
         with pytest.raises(AssertionError, match="not maps of the same method"), \
              compare.np.errstate(all="ignore"):  # fmt: skip
-            compare._agreement(ours, {"peer": lambda other=other: other})
+            compare._agreement(values, {"peer": lambda peer_values=peer_values: peer_values})
 
 
 def test_everyone_runs_once_a_round_in_turning_order_after_one_untimed_run():
@@ -73,16 +73,16 @@ def test_everyone_runs_once_a_round_in_turning_order_after_one_untimed_run():
 
 @pytest.mark.parametrize(("over", "figure"), [(True, 2.0), (False, 0.5)])
 def test_the_figure_is_held_against_the_fastest_peer(over, figure, monkeypatch):
-    now = [0.0]
+    clock = [0.0]
 
     def takes(seconds):
         def work():
-            now[0] += seconds
+            clock[0] += seconds
 
         return work
 
-    monkeypatch.setattr("time.perf_counter", lambda: now[0])
-    monkeypatch.setattr("time.process_time", lambda: now[0])
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("time.process_time", lambda: clock[0])
     contest = Contest(takes(1), {"slow": takes(5), "quick": takes(2)}, "", over=over)
     result = race(row(), contest, rounds=3)
     assert result.figure == pytest.approx(figure)

@@ -56,9 +56,9 @@ def test_no_method_and_no_data_set_is_known_by_name_outside_the_plugins(nodes):
     registry = load_registry()
     entries = registry.entries
     names = {*entries, *(entry.explainer.title for entry in entries.values())}
-    for path, found in nodes.items():
+    for path, file_nodes in nodes.items():
         if "plugins" not in path.relative_to(ROOT).parts:
-            words = {n.value for n in found if isinstance(n, ast.Constant)}
+            words = {n.value for n in file_nodes if isinstance(n, ast.Constant)}
             assert not names & words, path
             sets = [name for name in registry.datasets for word in words if name in str(word)]
             assert not sets, path
@@ -67,26 +67,26 @@ def test_no_method_and_no_data_set_is_known_by_name_outside_the_plugins(nodes):
 def test_plugins_import_only_what_whylens_lists(nodes):
     import whylens
 
-    for path, found in nodes.items():
+    for path, file_nodes in nodes.items():
         if "plugins" in path.relative_to(ROOT).parts:
-            for node in found:
+            for node in file_nodes:
                 if isinstance(node, ast.ImportFrom) and node.module == "whylens":
                     assert {alias.name for alias in node.names} <= set(whylens.__all__), path
 
 
 def test_no_source_makes_a_forbidden_call(nodes):
-    for path, found in nodes.items():
+    for path, file_nodes in nodes.items():
         forbidden = {"backward", "zero_grad", "inference_mode", "eval_js", "exec"}
         if path.is_relative_to(ROOT / "core" / "train"):
             forbidden -= {"backward", "zero_grad"}  # nowhere else does a network learn
-        called = {
+        calls = {
             node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            for node in found
+            for node in file_nodes
             if isinstance(node, ast.Call)
             # What leaves inference mode may be called where it may not be entered.
             and not (node.args and getattr(node.args[0], "value", None) is False)
         }
-        assert not called & forbidden, path
+        assert not calls & forbidden, path
         # manual_seed is fine on a private generator, never on torch itself.
         text = path.read_text(encoding="utf-8")
         for words in ("torch.manual_seed(", "np.random.seed(", "weights_only=False"):
@@ -95,8 +95,8 @@ def test_no_source_makes_a_forbidden_call(nodes):
 
 def test_docstrings_describe_what_is_there(nodes):
     stale = []
-    for path, found in nodes.items():
-        for node in found:
+    for path, file_nodes in nodes.items():
+        for node in file_nodes:
             if isinstance(node, ast.FunctionDef):
                 names = {n.arg for n in ast.walk(node.args) if isinstance(n, ast.arg)}
                 described = _entries(node, "Args")
@@ -123,11 +123,11 @@ def test_no_file_is_longer_than_600_lines():
 
 def test_the_distribution_lists_every_package():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    listed = set(project["tool"]["setuptools"]["packages"])
-    own = {path.parent.relative_to(ROOT) for path in SOURCES} - {Path("whylens")}
-    assert listed == {
+    packages = set(project["tool"]["setuptools"]["packages"])
+    folders = {path.parent.relative_to(ROOT) for path in SOURCES} - {Path("whylens")}
+    assert packages == {
         "whylens", "whylens.checkpoints", "whylens.examples",
-        *(f"whylens.{'.'.join(path.parts)}" for path in own),
+        *(f"whylens.{'.'.join(path.parts)}" for path in folders),
     }  # fmt: skip
 
 
@@ -148,8 +148,8 @@ def test_whylens_is_the_one_of_this_checkout():
 def test_processes_are_started_where_their_end_is_seen_to(nodes):
     starters = {
         path.relative_to(ROOT).as_posix()
-        for path, found in nodes.items()
-        for node in found
+        for path, file_nodes in nodes.items()
+        for node in file_nodes
         if isinstance(node, ast.Call)
         and getattr(node.func, "attr", getattr(node.func, "id", ""))
         in ("Process", "ProcessPoolExecutor", "Pool", "fork")
@@ -159,13 +159,13 @@ def test_processes_are_started_where_their_end_is_seen_to(nodes):
 
 
 def test_what_nobody_may_write_to_says_how_it_crosses_between_processes(nodes):
-    found = 0
+    count = 0
     for path, within in nodes.items():
         for node in within:
             if isinstance(node, ast.ClassDef):
                 methods = {m.name: m for m in node.body if isinstance(m, ast.FunctionDef)}
                 names = ast.walk(methods.get("__post_init__", ast.Pass()))
                 if any(getattr(name, "id", "") == "MappingProxyType" for name in names):
-                    found += 1
+                    count += 1
                     assert "__reduce__" in methods, f"{path}: {node.name} cannot be pickled"
-    assert found > 2
+    assert count > 2

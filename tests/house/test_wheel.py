@@ -43,17 +43,17 @@ def wheel(tmp_path_factory) -> Path:
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-3000:] + run.stdout[-3000:]
     assert "absent from the `packages` configuration" not in run.stderr + run.stdout
-    (found,) = (place / "dist").glob("*.whl")
-    return found
+    (path,) = (place / "dist").glob("*.whl")
+    return path
 
 
 @pytest.fixture(scope="module")
 def place(wheel, tmp_path_factory) -> Path:
     """An environment with the wheel; all other packages come from this one."""
     home = tmp_path_factory.mktemp("installed")
-    inside = shared_env(home)
+    python = shared_env(home)
     subprocess.run(
-        [sys.executable, "-m", "pip", "--python", str(inside), "install", "-q", "--no-deps",
+        [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps",
          "--no-index", str(wheel)],
         check=True,
     )  # fmt: skip
@@ -65,8 +65,10 @@ def place(wheel, tmp_path_factory) -> Path:
 
 
 def environment(place: Path, **more: str) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HF_HUB_OFFLINE") if name in os.environ}
-    return {**kept, "HOME": str(place), **more}
+    variables = {
+        name: os.environ[name] for name in ("PATH", "HF_HUB_OFFLINE") if name in os.environ
+    }
+    return {**variables, "HOME": str(place), **more}
 
 
 def whylens(place: Path, *words: str) -> subprocess.CompletedProcess:
@@ -78,15 +80,15 @@ def whylens(place: Path, *words: str) -> subprocess.CompletedProcess:
 
 def test_the_wheel_holds_all_that_runs_and_is_no_burden(wheel):
     # All of `whylens` as it is, and the rooms inside it: no other name reaches site-packages.
-    wanted = {name for name in tracked() if name.startswith("whylens/")}
-    wanted |= {f"whylens/{name}" for name in tracked() if name.split("/")[0] in ROOMS}
+    expected = {name for name in tracked() if name.startswith("whylens/")}
+    expected |= {f"whylens/{name}" for name in tracked() if name.split("/")[0] in ROOMS}
     # For whoever has the checkout: a notebook, a plugin to copy, and how a network was converted.
-    wanted -= {n for n in wanted if n.startswith("whylens/examples/plugin-captum/")}
-    wanted -= {"whylens/examples/quickstart.ipynb"}
-    wanted -= {"whylens/checkpoints/recipes/efficientnet_lite0.py"}
+    expected -= {n for n in expected if n.startswith("whylens/examples/plugin-captum/")}
+    expected -= {"whylens/examples/quickstart.ipynb"}
+    expected -= {"whylens/checkpoints/recipes/efficientnet_lite0.py"}
     with zipfile.ZipFile(wheel) as archive:
-        held = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert held == wanted
+        actual = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert actual == expected
     assert wheel.stat().st_size < 60_000_000
 
 
@@ -97,13 +99,13 @@ def test_nothing_but_whylens_reaches_site_packages(place):
 
 
 def test_the_command_answers_outside_the_checkout(place):
-    shown = whylens(place, "--help")
-    assert shown.returncode == 0, shown.stderr
-    assert "deploy-space" in shown.stdout
-    listed = whylens(place, "plugins", "--json")
-    assert listed.returncode == 0, listed.stderr
-    assert '"problems": []' in listed.stdout
-    assert listed.stdout.count('"distribution": "whylens"') >= 24
+    help_run = whylens(place, "--help")
+    assert help_run.returncode == 0, help_run.stderr
+    assert "deploy-space" in help_run.stdout
+    plugins_run = whylens(place, "plugins", "--json")
+    assert plugins_run.returncode == 0, plugins_run.stderr
+    assert '"problems": []' in plugins_run.stdout
+    assert plugins_run.stdout.count('"distribution": "whylens"') >= 24
 
 
 def test_a_shipped_network_explains_a_shipped_picture(place):

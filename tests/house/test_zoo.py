@@ -50,10 +50,10 @@ def fresh(backbone: Backbone, count: int = 3) -> torch.Tensor:
     return torch.randn(count, 3, *backbone.input_spec.size, generator=generator)
 
 
-def close(found: torch.Tensor, expected: torch.Tensor) -> None:
+def close(actual: torch.Tensor, expected: torch.Tensor) -> None:
     scale = float(expected.abs().max())
-    assert found.shape == expected.shape
-    assert float((found - expected).abs().max()) <= 1e-3 * scale
+    assert actual.shape == expected.shape
+    assert float((actual - expected).abs().max()) <= 1e-3 * scale
 
 
 def test_random_weights_leave_the_network_alive(case):
@@ -68,9 +68,9 @@ def test_random_weights_leave_the_network_alive(case):
 def test_the_map_has_the_expected_grid_and_the_score_depends_on_all_of_it(case):
     specimen, net = case
     if specimen.grid is None:
-        said = net.why_not(frozenset({Need.SPATIAL_FEATURES}))
-        assert said
-        assert not DEBUG.search(said)
+        reason = net.why_not(frozenset({Need.SPATIAL_FEATURES}))
+        assert reason
+        assert not DEBUG.search(reason)
         return
     with torch.no_grad():
         features = net.features(fresh(net, 1))
@@ -78,11 +78,11 @@ def test_the_map_has_the_expected_grid_and_the_score_depends_on_all_of_it(case):
     leaf = features.map.detach().requires_grad_()
     logits = net.head(Features(leaf, features.prefix_tokens))
     score = logits[0].logsumexp(0) if specimen.best_patch else logits[0, 1]
-    felt = torch.autograd.grad(score, leaf)[0].abs().sum(1) > 0
+    depends_on_cell = torch.autograd.grad(score, leaf)[0].abs().sum(1) > 0
     if specimen.best_patch:
-        assert 2 <= int(felt.sum()) <= logits.shape[1]
+        assert 2 <= int(depends_on_cell.sum()) <= logits.shape[1]
     else:
-        assert felt.all(), "some position cannot matter"
+        assert depends_on_cell.all(), "some position cannot matter"
 
 
 def test_the_two_halves_add_up_to_the_whole(case):
@@ -108,8 +108,8 @@ def test_the_verdict_on_the_head_is_the_expected_one_and_its_weights_are_the_net
         return
     x = fresh(net)
     with torch.no_grad():
-        pooled = net.features(x).map.flatten(2).mean(-1)
-        close(pooled @ net.linear.weight.T + net.linear.bias, net.logits(x))
+        pooled_features = net.features(x).map.flatten(2).mean(-1)
+        close(pooled_features @ net.linear.weight.T + net.linear.bias, net.logits(x))
 
 
 def test_the_folded_copy_agrees_and_the_network_stays_as_it_was(case):
@@ -129,18 +129,21 @@ def test_the_committed_table_names_the_same_verdicts(case):
 
 
 def test_the_committed_table_has_a_row_for_every_network_and_reasons_in_words():
-    found = read_table(TABLE.read_text(encoding="utf-8"))
-    assert list(found) == [s.name for s in SPECIMENS]
-    for row in found.values():
+    rows = read_table(TABLE.read_text(encoding="utf-8"))
+    assert list(rows) == [s.name for s in SPECIMENS]
+    for row in rows.values():
         for verdict in row.values():
             assert verdict == WORKS or verdict.startswith("needs ") or len(verdict) > 20
             assert not DEBUG.search(verdict)
 
 
 def test_a_table_read_back_is_what_was_written():
-    one, two = SPECIMENS[:2]
-    rows = {one: {"A": WORKS, "B": "needs more: it has less."}, two: {"A": "no way.", "B": WORKS}}
-    assert read_table(table(rows)) == {one.name: rows[one], two.name: rows[two]}
+    first, second = SPECIMENS[:2]
+    rows = {
+        first: {"A": WORKS, "B": "needs more: it has less."},
+        second: {"A": "no way.", "B": WORKS},
+    }
+    assert read_table(table(rows)) == {first.name: rows[first], second.name: rows[second]}
 
 
 def test_the_zoo_is_wide():

@@ -35,13 +35,13 @@ def literal(module, x, target) -> np.ndarray:
     with torch.no_grad():
         features = twin.features(x.double())
         whole = score64(twin.head(features)[0], target)
-        found = np.zeros(features.shape[2:])
+        values = np.zeros(features.shape[2:])
         for k in range(features.shape[1]):
             ablated = features.clone()
             ablated[0, k] = 0
             fall = whole - score64(twin.head(ablated)[0], target)
-            found += float(fall) * features[0, k].numpy()
-    return found
+            values += float(fall) * features[0, k].numpy()
+    return values
 
 
 @pytest.mark.parametrize("kind", [GapNet, MlpHeadNet])
@@ -49,9 +49,9 @@ def literal(module, x, target) -> np.ndarray:
 def test_the_map_is_the_paper_s_formula_with_a_difference(axes, target, kind):
     module, x = toy(axes, kind), picture(axes)
     subject = subject_of(module, x, target)
-    wanted = literal(module, x, target)
+    expected = literal(module, x, target)
     signed = ablation_cam(subject, signed=True)
-    assert difference(signed.values, wanted) < 1e-4
+    assert difference(signed.values, expected) < 1e-4
     assert np.array_equal(ablation_cam(subject).values, np.maximum(signed.values, 0))
 
 
@@ -74,8 +74,8 @@ def test_prefix_tokens_are_left_alone():
         ablated = tokens.clone()
         ablated[:, 2:, k] = 0
         weights.append(float((module.head(tokens) - module.head(ablated))[0, 1]))
-    wanted = (tokens[0, 2:] @ torch.tensor(weights)).view(4, 6).detach().numpy()
-    assert difference(ablation_cam(subject, signed=True).values, wanted) < 1e-4
+    expected = (tokens[0, 2:] @ torch.tensor(weights)).view(4, 6).detach().numpy()
+    assert difference(ablation_cam(subject, signed=True).values, expected) < 1e-4
 
 
 def test_a_dead_channel_weighs_nothing():

@@ -62,19 +62,19 @@ def literal_attentions(module: nn.Module, x: torch.Tensor) -> list[np.ndarray]:
     """Return (heads, T, T) float64 of every block, from its weights and entrywise."""
     twin = precise(module)
     tokens = twin.norm_pre(twin.patch_drop(twin._pos_embed(twin.patch_embed(x.double()))))
-    found = []
+    attentions = []
     for block in twin.blocks:
         part = block.attn
-        packed = part.qkv(block.norm1(tokens))[0].reshape(len(tokens[0]), 3, part.num_heads, -1)
-        query, key, _ = (packed[:, i].permute(1, 0, 2).detach().numpy() for i in range(3))
+        qkv = part.qkv(block.norm1(tokens))[0].reshape(len(tokens[0]), 3, part.num_heads, -1)
+        query, key, _ = (qkv[:, i].permute(1, 0, 2).detach().numpy() for i in range(3))
         attention = np.zeros((part.num_heads, len(tokens[0]), len(tokens[0])))
         for h, i in itertools.product(range(part.num_heads), range(len(tokens[0]))):
             raw = [float(query[h, i] @ k) / query.shape[-1] ** 0.5 for k in key[h]]
             e = np.exp(np.array(raw) - max(raw))
             attention[h, i] = e / e.sum()
-        found.append(attention)
+        attentions.append(attention)
         tokens = block(tokens)
-    return found
+    return attentions
 
 
 def literal_rollout(attentions: list[np.ndarray], fusion: str) -> np.ndarray:
@@ -82,14 +82,14 @@ def literal_rollout(attentions: list[np.ndarray], fusion: str) -> np.ndarray:
     size = attentions[0].shape[-1]
     rolled = np.eye(size)
     for heads in attentions:
-        mixed = np.zeros((size, size))
+        matrix = np.zeros((size, size))
         for i, j in itertools.product(range(size), range(size)):
             among = heads[:, i, j]
-            one = {"mean": among.mean(), "max": among.max(), "min": among.min()}[fusion]
-            mixed[i, j] = 0.5 * one + 0.5 * (i == j)
+            fused_weight = {"mean": among.mean(), "max": among.max(), "min": among.min()}[fusion]
+            matrix[i, j] = 0.5 * fused_weight + 0.5 * (i == j)
         for i in range(size):
-            mixed[i] /= mixed[i].sum()
-        rolled = mixed @ rolled
+            matrix[i] /= matrix[i].sum()
+        rolled = matrix @ rolled
     return rolled
 
 
@@ -116,9 +116,9 @@ def test_the_map_is_the_paper_s_equation(kind, fusion, fused_by_torch):
     assert (layout.prefix, layout.grid, layout.readers) == (prefix, (4, 6), readers)
     heat = final(METHOD.explain(subject, AttentionRolloutParams(fusion=fusion)))
     rows = literal_rollout(literal_attentions(module, X), fusion)[list(readers)]
-    wanted = rows.mean(0)[prefix:].reshape(4, 6)
-    assert difference(heat.values, wanted) < 1e-5
-    assert heat.diagnostics["share of all places"] == pytest.approx(wanted.sum(), abs=1e-5)
+    expected = rows.mean(0)[prefix:].reshape(4, 6)
+    assert difference(heat.values, expected) < 1e-5
+    assert heat.diagnostics["share of all places"] == pytest.approx(expected.sum(), abs=1e-5)
 
 
 def test_a_distilled_network_is_read_from_both_of_its_tokens():
@@ -127,8 +127,8 @@ def test_a_distilled_network_is_read_from_both_of_its_tokens():
     subject = subject_of(module, x)
     assert subject.backbone.attention_layout.readers == (0, 1)
     heat = final(METHOD.explain(subject, AttentionRolloutParams()))
-    wanted = literal_rollout(literal_attentions(module, x), "mean")[:2].mean(0)[2:].reshape(4, 4)
-    assert difference(heat.values, wanted) < 1e-5
+    expected = literal_rollout(literal_attentions(module, x), "mean")[:2].mean(0)[2:].reshape(4, 4)
+    assert difference(heat.values, expected) < 1e-5
 
 
 @pytest.mark.slow
@@ -147,15 +147,15 @@ def test_nothing_flows_where_nobody_attends_and_rows_stay_shares(rng):
     layers = [fuse_heads(h / h.sum(-1, keepdim=True), "mean") for h in heads]
     flow = rollout(layers)
     assert torch.allclose(flow.sum(-1), torch.ones(7, dtype=torch.float64))
-    others = [i for i in range(7) if i != 4]
-    assert not flow[others, 4].any()
+    rows = [i for i in range(7) if i != 4]
+    assert not flow[rows, 4].any()
     assert flow[4, 4] > 0
 
 
 def test_the_last_layer_is_multiplied_from_the_left():
-    one, two = torch.tensor([[0.0, 1.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    first, second = torch.tensor([[0.0, 1.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     # Token 0 takes half of token 1 in the first layer; in the second token 1 takes half of 0.
-    assert rollout([one, two]).tolist() == [[0.5, 0.5], [0.25, 0.75]]
+    assert rollout([first, second]).tolist() == [[0.5, 0.5], [0.25, 0.75]]
 
 
 class Gazing(nn.Module):
@@ -170,8 +170,8 @@ class Gazing(nn.Module):
     def features(self, x):
         tokens = functional.avg_pool2d(x, 4).flatten(2).transpose(1, 2)
         key = (40 * tokens.mean(-1, keepdim=True))[:, None]
-        given = functional.scaled_dot_product_attention(torch.ones_like(key), key, tokens[:, None])
-        return tokens + given[:, 0]
+        output = functional.scaled_dot_product_attention(torch.ones_like(key), key, tokens[:, None])
+        return tokens + output[:, 0]
 
     def head(self, tokens):
         return self.fc(tokens.mean(1))
@@ -208,31 +208,31 @@ def test_the_attention_written_out_is_torch_s_own(mask, options):
     masks = {"bool": noise(5, 5) > 0.3, "float": noise(5, 5), None: None}
     if mask == "bool":
         masks["bool"][:, 0] = True
-    given = {"attn_mask": masks[mask], **options}
-    wanted = functional.scaled_dot_product_attention(query, key, value, **given)
+    arguments = {"attn_mask": masks[mask], **options}
+    expected = functional.scaled_dot_product_attention(query, key, value, **arguments)
     with AttentionRecorder() as recorder:
-        got = functional.scaled_dot_product_attention(query, key, value, **given)
-    assert torch.allclose(got, wanted, atol=1e-6)
-    (kept,) = recorder.recorded
-    assert torch.allclose(kept.sum(-1), torch.ones(2, 4, 5))
+        actual = functional.scaled_dot_product_attention(query, key, value, **arguments)
+    assert torch.allclose(actual, expected, atol=1e-6)
+    (attention,) = recorder.recorded
+    assert torch.allclose(attention.sum(-1), torch.ones(2, 4, 5))
 
 
 def test_a_recorder_hears_its_own_thread_only():
-    inside, done = threading.Event(), threading.Event()
+    recording, finished = threading.Event(), threading.Event()
 
-    def elsewhere() -> None:
-        inside.wait(10)
+    def attend() -> None:
+        recording.wait(10)
         functional.scaled_dot_product_attention(*[noise(1, 1, 3, 2)] * 3)
-        done.set()
+        finished.set()
 
-    other = threading.Thread(target=elsewhere)
-    other.start()
+    thread = threading.Thread(target=attend)
+    thread.start()
     with AttentionRecorder() as recorder:
-        inside.set()
-        assert done.wait(10)
+        recording.set()
+        assert finished.wait(10)
         assert recorder.recorded == []
         functional.scaled_dot_product_attention(*[noise(1, 1, 3, 2)] * 3)
-    other.join()
+    thread.join()
     assert len(recorder.recorded) == 1
     functional.scaled_dot_product_attention(*[noise(1, 1, 3, 2)] * 3)
     assert len(recorder.recorded) == 1
@@ -248,8 +248,8 @@ def test_what_is_recorded_carries_the_gradient_of_the_score():
         module, input_spec=plain_spec(16, 24)).module.parameters())  # fmt: skip
 
 
-def timm_net(name: str, **given) -> nn.Module:
-    return seeded(timm.create_model(name, pretrained=False, num_classes=3, **given))
+def timm_net(name: str, **options) -> nn.Module:
+    return seeded(timm.create_model(name, pretrained=False, num_classes=3, **options))
 
 
 SWIN = {"img_size": 64, "window_size": 2, "embed_dim": 12, "depths": (1, 1), "num_heads": (1, 2)}

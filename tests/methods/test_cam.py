@@ -46,20 +46,20 @@ def literal(module, x, target) -> np.ndarray:
     if target.quantity == "probability":
         p = np.exp(logits) / np.exp(logits).sum()
         row = sum(p[target.index] * ((c == target.index) - p[c]) * weight[c] for c in range(len(p)))
-    found = np.zeros(features.shape[1:])
-    for place in itertools.product(*map(range, found.shape)):
+    values = np.zeros(features.shape[1:])
+    for place in itertools.product(*map(range, values.shape)):
         for k in range(len(features)):
-            found[place] += row[k] * features[k][place]
-    return found
+            values[place] += row[k] * features[k][place]
+    return values
 
 
 @pytest.mark.parametrize(("axes", "target"), CASES, ids=IDS)
 def test_the_map_is_the_paper_s_sum_position_by_position(axes, target):
     module, x = toy(axes), picture(axes)
     heat = cam(subject_of(module, x, target))
-    wanted = literal(module, x, target)
-    assert heat.values.shape == wanted.shape
-    assert difference(heat.values, wanted) < 1e-5
+    expected = literal(module, x, target)
+    assert heat.values.shape == expected.shape
+    assert difference(heat.values, expected) < 1e-5
     assert heat.signed
     assert heat.unit == target.unit
 
@@ -103,11 +103,11 @@ def test_a_head_with_one_output_explains_the_side_that_it_predicts(bias):
         module.fc.bias.fill_(bias)
     side = int(subject_of(module, x).forward_pass.logits[0].argmax())
     assert side == (bias > 0)
-    chosen, other = (subject_of(module, x, Target(i)) for i in (side, 1 - side))
-    assert chosen.score > 0 > other.score
+    predicted_side, opposite_side = (subject_of(module, x, Target(i)) for i in (side, 1 - side))
+    assert predicted_side.score > 0 > opposite_side.score
     half = literal(module, x, Target(0)) / 2
-    assert difference(cam(chosen).values, half if side else -half) < 1e-5
-    assert difference(cam(other).values, -cam(chosen).values) < 1e-6
+    assert difference(cam(predicted_side).values, half if side else -half) < 1e-5
+    assert difference(cam(opposite_side).values, -cam(predicted_side).values) < 1e-6
 
 
 class PooledHead(nn.Module):

@@ -68,27 +68,27 @@ class LiteralSearch:
         self.mean, self.std = np.array(input_spec.mean), np.array(input_spec.std)
         x = subject.x[0].double().numpy()
         self.pixels = np.stack([x[c] * self.std[c] + self.mean[c] for c in range(len(x))])
-        nothing = {"black": 0.0, "grey": 0.5}[empty]
+        empty_value = {"black": 0.0, "grey": 0.5}[empty]
         self.negative = find == NEGATIVE
-        self.base = self.pixels if self.negative else np.full_like(self.pixels, nothing)
+        self.base = self.pixels if self.negative else np.full_like(self.pixels, empty_value)
         self.low, self.high = np.zeros_like(self.pixels), np.zeros_like(self.pixels)
         for at in np.ndindex(*self.pixels.shape):
             u = self.pixels[at]
             if not self.negative:
-                self.low[at], self.high[at] = min(0.0, u - nothing), max(0.0, u - nothing)
-            elif u >= nothing:
+                self.low[at], self.high[at] = min(0.0, u - empty_value), max(0.0, u - empty_value)
+            elif u >= empty_value:
                 self.high[at] = 1 - u
             else:
                 self.low[at] = 0 - u
-        self.start = np.zeros_like(self.pixels) if self.negative else self.pixels - nothing
+        self.start = np.zeros_like(self.pixels) if self.negative else self.pixels - empty_value
 
     def loss(self, change, kappa=None):
         """Return max(lead of what is unwanted, -kappa) and its gradient: eq. 2 and eq. 4."""
         leaf = torch.tensor(self.base + change).requires_grad_()
         mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (self.mean, self.std))
         logits = self.twin(((leaf - mean) / std)[None])[0]
-        others = torch.cat([logits[: self.index], logits[self.index + 1 :]]).max()
-        lead = logits[self.index] - others
+        rival_logit = torch.cat([logits[: self.index], logits[self.index + 1 :]]).max()
+        lead = logits[self.index] - rival_logit
         value = torch.clamp_min(
             lead if self.negative else -lead, -(self.kappa if kappa is None else kappa)
         )
@@ -98,7 +98,7 @@ class LiteralSearch:
     def run(self, steps, constants):
         """Return the smallest change that has the margin."""
         scale = np.abs(self.loss(self.start, np.inf)[1]).max()
-        best, least, low, high, constant = None, np.inf, 0.0, np.inf, FIRST_CONSTANT
+        best, best_size, low, high, constant = None, np.inf, 0.0, np.inf, FIRST_CONSTANT
         for _ in range(constants):
             change, succeeded = self.start.copy(), False
             for step in range(steps + 1):
@@ -106,8 +106,8 @@ class LiteralSearch:
                 size = self.beta * np.abs(change).sum() + (change**2).sum()
                 if value <= -self.kappa:
                     succeeded = succeeded or step > steps / 2
-                    if size < least:
-                        best, least = change.copy(), size
+                    if size < best_size:
+                        best, best_size = change.copy(), size
                 rate = STEP * np.sqrt(1 - min(step, steps - 1) / steps)
                 for at in np.ndindex(*change.shape):
                     v = change[at] - rate * (constant / scale * slope[at] + 2 * change[at])
@@ -138,15 +138,15 @@ def test_the_search_is_the_paper_s_number_by_number(kind, find, empty):
     module = linear() if kind == "linear" else flipping()
     subject = question(module, input_spec=SPEC, seed=3)  # another class than for an empty input
     assert int(subject.fast_logits(subject.baseline(empty)).argmax()) != subject.target.index
-    how = {"find": find, "empty": empty, "kappa": 0.2, "beta": 0.05}
-    heat = sought(subject, steps=20, constants=3, **how)
-    wanted = LiteralSearch(module, subject, input_spec=SPEC, **how).run(20, 3)
-    assert wanted is not None
+    options = {"find": find, "empty": empty, "kappa": 0.2, "beta": 0.05}
+    heat = sought(subject, steps=20, constants=3, **options)
+    expected = LiteralSearch(module, subject, input_spec=SPEC, **options).run(20, 3)
+    assert expected is not None
     assert heat.diagnostics["found"] == 1
-    shown = wanted.sum(0) if find == NEGATIVE else np.abs(wanted).sum(0)
-    assert difference(heat.values, shown) < 1e-3
-    assert heat.diagnostics["L1"] == pytest.approx(np.abs(wanted).sum(), rel=1e-3)
-    assert heat.diagnostics["L2"] == pytest.approx(np.sqrt((wanted**2).sum()), rel=1e-3)
+    expected_map = expected.sum(0) if find == NEGATIVE else np.abs(expected).sum(0)
+    assert difference(heat.values, expected_map) < 1e-3
+    assert heat.diagnostics["L1"] == pytest.approx(np.abs(expected).sum(), rel=1e-3)
+    assert heat.diagnostics["L2"] == pytest.approx(np.sqrt((expected**2).sum()), rel=1e-3)
 
 
 def flipping() -> nn.Module:
@@ -159,7 +159,7 @@ def flipping() -> nn.Module:
     return module
 
 
-def tried(module, subject, room, change):
+def changed_logits(module, subject, room, change):
     """Return (C,) float64 logits of the input with the change."""
     input_spec = subject.backbone.input_spec
     mean, std = (
@@ -173,13 +173,13 @@ def tried(module, subject, room, change):
 def test_one_step_is_the_proximal_step_number_by_number():
     d, class_gradient = noise(1, 2, 5) - 0.5, 3 * noise(1, 2, 5, seed=6) - 1.5
     low, high = -0.3 * noise(1, 2, 5, seed=7), 0.3 * noise(1, 2, 5, seed=8)
-    got = ista_step(d, class_gradient, 0.07, 0.4, low, high)
+    actual = ista_step(d, class_gradient, 0.07, 0.4, low, high)
     # The minimum of rate (beta |v| + ...) + |v - moved|^2 / 2 within the bounds, by trying all.
     for at in np.ndindex(1, 2, 5):
-        moved = float(d[at]) - 0.07 * (float(class_gradient[at]) + 2 * float(d[at]))
+        step = float(d[at]) - 0.07 * (float(class_gradient[at]) + 2 * float(d[at]))
         grid = np.linspace(float(low[at]), float(high[at]), 20001)
-        cost = 0.07 * 0.4 * np.abs(grid) + (grid - moved) ** 2 / 2
-        assert float(got[at]) == pytest.approx(grid[cost.argmin()], abs=1e-4)
+        cost = 0.07 * 0.4 * np.abs(grid) + (grid - step) ** 2 / 2
+        assert float(actual[at]) == pytest.approx(grid[cost.argmin()], abs=1e-4)
 
 
 def test_size_and_margin_are_what_they_say():
@@ -259,23 +259,25 @@ def test_the_class_really_changes_when_the_negative_is_added(kind, seed, empty):
     module = one_channel(kind)
     x = (noise(1, 1, 6, 9, seed=seed) - 0.4) / 0.2
     subject = subject_of(module, x, Target(0), input_spec=input_spec)
-    own = int(subject.forward_pass.logits.argmax())
-    subject = replace(subject, target=Target(own))
+    best_class = int(subject.forward_pass.logits.argmax())
+    subject = replace(subject, target=Target(best_class))
     heat, room, change = changes(subject, NEGATIVE, empty=empty, kappa=0.1, steps=30)
     assert heat.diagnostics["found"] == 1
-    logits = tried(module, subject, room, change)
+    logits = changed_logits(module, subject, room, change)
     new = int(logits.argmax())
-    assert new != own
+    assert new != best_class
     assert heat.diagnostics["class chosen"] == new
-    assert heat.diagnostics["margin"] == pytest.approx(float(logits[own] - logits.max()), abs=1e-3)
+    assert heat.diagnostics["margin"] == pytest.approx(
+        float(logits[best_class] - logits.max()), abs=1e-3
+    )
     assert heat.diagnostics["margin"] <= -0.1
-    assert f"chooses class {new} rather than class {own}" in heat.note
+    assert f"chooses class {new} rather than class {best_class}" in heat.note
     assert heat.diagnostics["its probability"] == pytest.approx(
         float(logits.softmax(0)[new]), abs=1e-4
     )
     # Only added: away from what shows nothing, and nowhere beyond what a pixel can be.
-    nothing = {"black": 0.0, "grey": 0.5}[empty]
-    before = room.base.double() - nothing
+    empty_value = {"black": 0.0, "grey": 0.5}[empty]
+    before = room.base.double() - empty_value
     assert (change * before >= -1e-6).all()
     assert ((room.base + change) > -1e-6).all()
     assert ((room.base + change) < 1 + 1e-6).all()
@@ -290,20 +292,20 @@ def test_the_class_really_stays_when_only_the_positive_is_shown(kind, seed, empt
     module = one_channel(kind)
     x = (noise(1, 1, 6, 9, seed=seed) - 0.4) / 0.2
     subject = subject_of(module, x, Target(0), input_spec=input_spec)
-    own = int(subject.forward_pass.logits.argmax())
-    subject = replace(subject, target=Target(own))
+    best_class = int(subject.forward_pass.logits.argmax())
+    subject = replace(subject, target=Target(best_class))
     heat, room, change = changes(subject, POSITIVE, empty=empty, kappa=0.1, steps=30)
     assert heat.diagnostics["found"] == 1
-    logits = tried(module, subject, room, change)
-    assert int(logits.argmax()) == own
+    logits = changed_logits(module, subject, room, change)
+    assert int(logits.argmax()) == best_class
     assert heat.diagnostics["margin"] >= 0.1
     empty_logits = subject.fast_logits(subject.baseline(empty))[0]
-    if margin(empty_logits, own, torch.arange(3) != own) >= 0.1:
+    if margin(empty_logits, best_class, torch.arange(3) != best_class) >= 0.1:
         assert not heat.values.any()
         assert "Nothing needs keeping" in heat.note
         return
     assert heat.values.any()
-    assert f"chooses class {own}" in heat.note
+    assert f"chooses class {best_class}" in heat.note
     assert (change.abs() <= room.start.abs() + 1e-6).all()
     whole = float(room.start.abs().sum())
     assert heat.diagnostics["L1"] < 0.2 * whole
@@ -332,19 +334,19 @@ def test_a_larger_margin_takes_more():
 
 def test_a_larger_beta_changes_fewer_places():
     subject = question(linear())
-    few, many = (sought(subject, beta=b, constants=5).diagnostics for b in (1.0, 0.0))
-    assert few["found"] == many["found"] == 1
-    assert few["places changed"] < many["places changed"]
+    sparse, dense = (sought(subject, beta=b, constants=5).diagnostics for b in (1.0, 0.0))
+    assert sparse["found"] == dense["found"] == 1
+    assert sparse["places changed"] < dense["places changed"]
 
 
 def test_of_a_class_that_is_not_chosen_nothing_needs_adding():
     subject = question(linear())
-    own = subject.target.index
-    other = (own + 1) % 3
-    heat = sought(replace(subject, target=Target(other)))
+    best_class = subject.target.index
+    target = (best_class + 1) % 3
+    heat = sought(replace(subject, target=Target(target)))
     assert not heat.values.any()
     assert heat.diagnostics["found"] == 1 or heat.diagnostics["margin"] > -0.1
-    assert f"prefers class {own} to class {other} as it is" in heat.note
+    assert f"prefers class {best_class} to class {target} as it is" in heat.note
 
 
 def test_a_part_may_be_enough_for_a_class_that_the_whole_is_not():
@@ -367,8 +369,8 @@ def test_what_cannot_be_found_is_said_and_the_nearest_attempt_shown():
     assert not heat.values.any()
     assert "did not find" in heat.note
     assert "class 0 has +6 logits" in heat.note
-    far = OnePixel([-1.0, 0.0, 0.0], 5.0)
-    heat = sought(subject_of(far, torch.tensor([[[0.4, 0.1, 0.9]]]), Target(0)))
+    one_pixel_net = OnePixel([-1.0, 0.0, 0.0], 5.0)
+    heat = sought(subject_of(one_pixel_net, torch.tensor([[[0.4, 0.1, 0.9]]]), Target(0)))
     assert heat.diagnostics["found"] == 0
     assert heat.values[0] > 0.3
     assert "did not find" in heat.note
@@ -377,13 +379,13 @@ def test_what_cannot_be_found_is_said_and_the_nearest_attempt_shown():
 def test_of_a_contrast_only_the_second_class_counts():
     module = linear()
     subject = question(module)
-    own = subject.target.index
-    for versus in {0, 1, 2} - {own}:
-        asked = replace(subject, target=Target(own, "contrast", versus))
-        heat = sought(asked)
+    best_class = subject.target.index
+    for versus in {0, 1, 2} - {best_class}:
+        contrast = replace(subject, target=Target(best_class, "contrast", versus))
+        heat = sought(contrast)
         assert heat.diagnostics["found"] == 1
         assert heat.diagnostics["margin"] <= -0.1
-        assert f"prefers class {versus} rather than class {own}" in heat.note
+        assert f"prefers class {versus} rather than class {best_class}" in heat.note
 
 
 def test_the_scale_of_the_scores_does_not_matter_but_to_the_margin():
@@ -412,27 +414,27 @@ def test_the_limits_of_a_signal_are_its_channels_own():
 @pytest.mark.parametrize("batch_size", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_the_answer_does_not_depend_on_the_batch_size(find, batch_size):
     subject = question(flipping())
-    wanted = sought(subject, find, steps=20).values
-    assert wanted.any()
+    expected = sought(subject, find, steps=20).values
+    assert expected.any()
     assert np.array_equal(
-        sought(replace(subject, batch_size=batch_size), find, steps=20).values, wanted
+        sought(replace(subject, batch_size=batch_size), find, steps=20).values, expected
     )
 
 
 def test_threads_get_the_answer_that_one_gets():
     subject = question(flipping())
-    wanted, found = sought(subject, steps=20).values, []
+    expected, maps = sought(subject, steps=20).values, []
     threads = [
-        threading.Thread(target=lambda: found.append(sought(subject, steps=20).values))
+        threading.Thread(target=lambda: maps.append(sought(subject, steps=20).values))
         for _ in range(4)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert wanted.any()
-    assert len(found) == 4
-    assert all(np.array_equal(f, wanted) for f in found)
+    assert expected.any()
+    assert len(maps) == 4
+    assert all(np.array_equal(f, expected) for f in maps)
 
 
 @pytest.mark.parametrize("find", [pytest.param(NEGATIVE, marks=pytest.mark.slow), POSITIVE])
@@ -442,8 +444,8 @@ def test_parts_get_smaller_once_found_and_fractions_end_at_1(find):
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1
     assert len(parts) > 10
-    found = [p.result.diagnostics for p in parts if p.result.diagnostics["found"]]
-    sizes = [0.1 * c["L1"] + c["L2"] ** 2 for c in found]
+    diagnostics = [p.result.diagnostics for p in parts if p.result.diagnostics["found"]]
+    sizes = [0.1 * c["L1"] + c["L2"] ** 2 for c in diagnostics]
     assert len(sizes) > 3
     assert all(b <= a * (1 + 1e-6) for a, b in itertools.pairwise(sizes))
     assert sizes[-1] < sizes[0]
@@ -457,5 +459,5 @@ def test_labels_are_named():
     subject = question(module, backbone=backbone)
     heat = sought(subject)
     names = ("ant", "bee", "cat")
-    chosen = names[int(heat.diagnostics["class chosen"])]
-    assert f"chooses {chosen} rather than {names[subject.target.index]}." in heat.note
+    label = names[int(heat.diagnostics["class chosen"])]
+    assert f"chooses {label} rather than {names[subject.target.index]}." in heat.note

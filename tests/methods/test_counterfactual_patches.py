@@ -42,7 +42,7 @@ from whylens.plugins.counterfactual_patches.swaps import (
 REGISTRY = load_registry()
 METHOD = CounterfactualPatches()
 ME = "me"
-HERE, THERE = noise(1, 3, 16, 24, seed=1), noise(1, 3, 16, 24, seed=2)
+QUERY, DISTRACTOR = noise(1, 3, 16, 24, seed=1), noise(1, 3, 16, 24, seed=2)
 NETS = {
     "gap": GapNet,
     "mlp": MlpHeadNet,
@@ -61,15 +61,17 @@ def loud(kind: str) -> nn.Module:
     return module
 
 
-def searched(subject, there, aim, **options):
-    given = {"budget": 3, "candidates": 10**6, **options}
-    return [swap for _, swap in greedy_swaps(subject, there, aim, **given) if swap is not None]
+def searched(subject, distractor, aim, **options):
+    arguments = {"budget": 3, "candidates": 10**6, **options}
+    return [
+        swap for _, swap in greedy_swaps(subject, distractor, aim, **arguments) if swap is not None
+    ]
 
 
-def literal_search(head, here, there, aim, budget):
+def literal_search(head, query, distractor, aim, budget):
     """Return algorithm 1: at each step every pair is tried, in float64, one map at a time."""
-    current, steps = here.clone(), []
-    size = here.shape[2] * here.shape[3]
+    current, steps = query.clone(), []
+    size = query.shape[2] * query.shape[3]
     used_here, used_there = set(), set()
     for _ in range(budget):
         best = None
@@ -77,8 +79,8 @@ def literal_search(head, here, there, aim, budget):
             if i in used_here or j in used_there:
                 continue
             trial = current.clone()
-            a, b = divmod(i, here.shape[3]), divmod(j, here.shape[3])
-            trial[0, :, a[0], a[1]] = there[0, :, b[0], b[1]]
+            a, b = divmod(i, query.shape[3]), divmod(j, query.shape[3])
+            trial[0, :, a[0], a[1]] = distractor[0, :, b[0], b[1]]
             logits = head(trial)[0]
             chance = float(logits[aim.goal] - logits.logsumexp(0))
             if best is None or chance > best[0] + 1e-12:
@@ -98,10 +100,10 @@ def test_the_search_is_the_paper_s_written_out(kind):
     # The convolution's grid of 8 x 12 is long to search literally; a smaller picture does.
     size = (8, 12) if kind == "mlp" else (16, 24)
     if kind == "tokens":
-        here, there = HERE, THERE
+        query, distractor = QUERY, DISTRACTOR
     else:
-        here, there = noise(1, 3, *size, seed=1), noise(1, 3, *size, seed=2)
-    subject = subject_of(module, here, batch_size=7)
+        query, distractor = noise(1, 3, *size, seed=1), noise(1, 3, *size, seed=2)
+    subject = subject_of(module, query, batch_size=7)
     backbone, twin = subject.backbone, precise(module)
     aim = Decision(
         int(subject.forward_pass.logits.argmax()), int(subject.forward_pass.logits.argmin()), False
@@ -113,11 +115,11 @@ def test_the_search_is_the_paper_s_written_out(kind):
         tokens = maps.flatten(2).transpose(1, 2)
         return twin.head(torch.cat([torch.zeros(1, 2, 8).double(), tokens], 1))
 
-    other = backbone.features(there).map.double()
-    wanted = literal_search(head, subject.features.double(), other, aim, 3)
-    got = searched(subject, other.float(), aim)
-    assert [(s.query_cell, s.distractor_cell) for s in got] == [(i, j) for i, j, _ in wanted]
-    for swap, (_, _, logits) in zip(got, wanted, strict=True):
+    distractor_map = backbone.features(distractor).map.double()
+    expected = literal_search(head, subject.features.double(), distractor_map, aim, 3)
+    actual = searched(subject, distractor_map.float(), aim)
+    assert [(s.query_cell, s.distractor_cell) for s in actual] == [(i, j) for i, j, _ in expected]
+    for swap, (_, _, logits) in zip(actual, expected, strict=True):
         assert torch.allclose(swap.logits.double(), logits.detach(), atol=1e-4)
         assert swap.pair_count == swap.possible
 
@@ -134,18 +136,18 @@ def test_what_is_said_to_flip_does_flip_the_network_s_own_head(kind):
             last.bias[second] += 0.97 * (ranks[first] - ranks[second])
         subject = subject_of(module, x, batch_size=9)
         backbone, aim = subject.backbone, Decision(first, second, False)
-        own = backbone.features(x)
-        for other in (10, 11):
-            there = backbone.features(noise(1, 3, 16, 24, seed=other)).map
-            swaps = searched(subject, there, aim, budget=4, candidates=60)
-            maps = own.map.clone().flatten(2)
+        features = backbone.features(x)
+        for distractor_seed in (10, 11):
+            distractor = backbone.features(noise(1, 3, 16, 24, seed=distractor_seed)).map
+            swaps = searched(subject, distractor, aim, budget=4, candidates=60)
+            maps = features.map.clone().flatten(2)
             for n, swap in enumerate(swaps, 1):
-                maps[0, :, swap.query_cell] = there[0].flatten(1)[:, swap.distractor_cell]
-                again = backbone.head(replace(own, map=maps.reshape(own.map.shape)))[0]
-                assert torch.allclose(again, swap.logits, atol=1e-3)
+                maps[0, :, swap.query_cell] = distractor[0].flatten(1)[:, swap.distractor_cell]
+                logits = backbone.head(replace(features, map=maps.reshape(features.map.shape)))[0]
+                assert torch.allclose(logits, swap.logits, atol=1e-3)
                 # The search ends with the flip, and only with it or with the budget.
-                assert (int(again.argmax()) == second) <= (n == len(swaps))
-            flipped = int(again.argmax()) == second
+                assert (int(logits.argmax()) == second) <= (n == len(swaps))
+            flipped = int(logits.argmax()) == second
             assert flipped or len(swaps) == 4
             flips += flipped
             for side in ("query_cell", "distractor_cell"):
@@ -155,9 +157,9 @@ def test_what_is_said_to_flip_does_flip_the_network_s_own_head(kind):
 
 def test_maps_put_in_place_are_read_by_the_network_s_head_with_its_own_prefix_tokens():
     module = loud("registers")
-    subject = subject_of(module, HERE, Target(2, "contrast", 0), batch_size=2)
-    again = subject.feature_logits(subject.features.repeat(5, 1, 1, 1))
-    assert torch.allclose(again, subject.forward_pass.logits.expand(5, -1), atol=1e-4)
+    subject = subject_of(module, QUERY, Target(2, "contrast", 0), batch_size=2)
+    logits = subject.feature_logits(subject.features.repeat(5, 1, 1, 1))
+    assert torch.allclose(logits, subject.forward_pass.logits.expand(5, -1), atol=1e-4)
     scores = subject.target.score(
         subject.feature_logits(torch.cat([subject.features, subject.features.abs()]))
     )
@@ -171,43 +173,45 @@ def test_maps_put_in_place_are_read_by_the_network_s_head_with_its_own_prefix_to
 @pytest.mark.parametrize("candidates", [10, 200])
 def test_the_pairs_that_promise_most_are_those_of_the_largest_first_order_gain(candidates):
     module = loud("mlp")
-    subject = subject_of(module, HERE)
-    other = subject.backbone.features(THERE).map
+    subject = subject_of(module, QUERY)
+    distractor = subject.backbone.features(DISTRACTOR).map
     aim = Decision(0, 2, True)
-    left = list(range(3, 40)), list(range(5, 50))
-    got = candidate_swaps(subject, subject.features, other, aim, left, candidates)
+    cells = list(range(3, 40)), list(range(5, 50))
+    actual = candidate_swaps(subject, subject.features, distractor, aim, cells, candidates)
     leaf = subject.features.double().requires_grad_()
     logits = precise(module).head(leaf)[0]
     (slope,) = torch.autograd.grad(logits[2] - logits[0], leaf)
-    slope, old, new = (t[0].flatten(1).detach().double() for t in (slope, leaf, other))
-    gains = {(i, j): float(slope[:, i] @ (new[:, j] - old[:, i])) for i in left[0] for j in left[1]}
-    wanted = sorted(gains, key=lambda pair: -gains[pair])[:candidates]
-    assert len(set(got)) == candidates
-    assert len(set(got) & set(wanted)) >= candidates - 1  # ties of rounding at the very end
+    slope, old, new = (t[0].flatten(1).detach().double() for t in (slope, leaf, distractor))
+    gains = {
+        (i, j): float(slope[:, i] @ (new[:, j] - old[:, i])) for i in cells[0] for j in cells[1]
+    }
+    expected = sorted(gains, key=lambda pair: -gains[pair])[:candidates]
+    assert len(set(actual)) == candidates
+    assert len(set(actual) & set(expected)) >= candidates - 1  # ties of rounding at the very end
 
 
 def test_under_a_linear_head_the_promise_is_kept_by_the_best_of_all():
-    subject = subject_of(loud("gap"), HERE)
-    other = subject.backbone.features(THERE).map
+    subject = subject_of(loud("gap"), QUERY)
+    distractor = subject.backbone.features(DISTRACTOR).map
     order = subject.forward_pass.logits[0].argsort(descending=True).tolist()
     aim = Decision(order[0], order[1], False)
-    (all_tried,), (few,) = (
-        searched(subject, other, aim, budget=1, candidates=n) for n in (10**6, 300)
+    (all_tried,), (few_tried,) = (
+        searched(subject, distractor, aim, budget=1, candidates=n) for n in (10**6, 300)
     )
-    assert (few.pair_count, all_tried.pair_count) == (300, 96 * 96)
-    assert (few.query_cell, few.distractor_cell) == (
+    assert (few_tried.pair_count, all_tried.pair_count) == (300, 96 * 96)
+    assert (few_tried.query_cell, few_tried.distractor_cell) == (
         all_tried.query_cell,
         all_tried.distractor_cell,
     )
 
 
 def test_cells_are_exchanged_and_nothing_else():
-    one, two = noise(1, 2, 3, 4, seed=1), noise(1, 2, 3, 4, seed=2)
-    maps = apply_swaps(one, two, [(0, 11), (5, 2)])
-    wanted = one.repeat(2, 1, 1, 1)
-    wanted[0, :, 0, 0] = two[0, :, 2, 3]
-    wanted[1, :, 1, 1] = two[0, :, 0, 2]
-    assert torch.equal(maps, wanted)
+    query, distractor = noise(1, 2, 3, 4, seed=1), noise(1, 2, 3, 4, seed=2)
+    maps = apply_swaps(query, distractor, [(0, 11), (5, 2)])
+    expected = query.repeat(2, 1, 1, 1)
+    expected[0, :, 0, 0] = distractor[0, :, 2, 3]
+    expected[1, :, 1, 1] = distractor[0, :, 0, 2]
+    assert torch.equal(maps, expected)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +231,7 @@ def test_the_decision_is_the_one_that_is_asked_about(target, aim):
         module.fc.weight.zero_()
         module.fc.bias.copy_(torch.tensor([0.0, 2.0, 1.0]))
         module.fc.weight[0, 0] = 1e-3  # the head must still read something
-    assert find_decision(subject_of(module, HERE, target)) == aim
+    assert find_decision(subject_of(module, QUERY, target)) == aim
     assert not aim.is_reached(torch.tensor([0.0, 2.0, 1.0]))
     assert aim.is_reached(torch.tensor([9.0 * (aim.goal == c) for c in range(3)]))
 
@@ -252,7 +256,7 @@ class RedOrGreen(nn.Module):
         return self.head(self.features(x))
 
 
-def painted(cells: dict[tuple[int, int], tuple[int, int, int]]) -> np.ndarray:
+def pixels_of_cells(cells: dict[tuple[int, int], tuple[int, int, int]]) -> np.ndarray:
     pixels = np.full((16, 24, 3), 20, np.uint8)
     for (row, column), colour in cells.items():
         pixels[4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = colour
@@ -270,9 +274,9 @@ class Painted(Tinted):
 
     def pixels(self, index):
         return [
-            painted({(0, 0): (250, 10, 10)}),
-            painted({(3, 5): (10, 250, 10), (1, 1): (10, 120, 10)}),
-            painted({(2, 2): (60, 10, 10), **{(r, 0): (20, 20, 250) for r in range(4)}}),
+            pixels_of_cells({(0, 0): (250, 10, 10)}),
+            pixels_of_cells({(3, 5): (10, 250, 10), (1, 1): (10, 120, 10)}),
+            pixels_of_cells({(2, 2): (60, 10, 10), **{(r, 0): (20, 20, 250) for r in range(4)}}),
         ][index]
 
 
@@ -292,13 +296,17 @@ def explained(page, pixels, **params):
 
 
 def test_the_known_cell_is_replaced_by_the_known_cell(colours):
-    query = painted({(1, 4): (250, 10, 10), (2, 0): (60, 10, 10)})
+    query = pixels_of_cells({(1, 4): (250, 10, 10), (2, 0): (60, 10, 10)})
     result = explained(colours, query).result
     (item,) = result.items
     assert item.key == "painted/1"
-    (mark,), (own,) = item.marks, item.comparison.marks
+    (mark,), (query_mark,) = item.marks, item.comparison.marks
     assert (mark.number, mark.left, mark.top) == (1, pytest.approx(5 / 6), pytest.approx(3 / 4))
-    assert (own.number, own.left, own.top) == (1, pytest.approx(4 / 6), pytest.approx(1 / 4))
+    assert (query_mark.number, query_mark.left, query_mark.top) == (
+        1,
+        pytest.approx(4 / 6),
+        pytest.approx(1 / 4),
+    )
     assert (mark.right, mark.bottom) == (1, 1)
     assert (item.diagnostics["swaps"], item.diagnostics["flipped"]) == (1, 1)
     assert item.diagnostics["share of swaps tried"] == pytest.approx(500 / 24**2)
@@ -310,22 +318,24 @@ def test_the_known_cell_is_replaced_by_the_known_cell(colours):
 
 def test_the_caption_tells_the_chance_of_the_other_class_after_each_swap(colours):
     cells = {(r, c): (250, 10, 10) for r in range(2) for c in range(2)}
-    (item,) = explained(colours, painted(cells), candidates=1000, swaps=4).result.items
-    told = [float(part.split()[-2]) for part in item.caption.split(" → ")]
+    (item,) = explained(colours, pixels_of_cells(cells), candidates=1000, swaps=4).result.items
+    actual = [float(part.split()[-2]) for part in item.caption.split(" → ")]
     net = colours.backbone("toy")
-    f = functional.avg_pool2d(torch.from_numpy(painted(cells)).permute(2, 0, 1)[None] / 255.0, 4)
+    f = functional.avg_pool2d(
+        torch.from_numpy(pixels_of_cells(cells)).permute(2, 0, 1)[None] / 255.0, 4
+    )
     f = f[:, :2]
-    wanted = [100 * float(net.module.head(f).softmax(1)[0, 1])]
-    (other,) = decode_images(
+    expected = [100 * float(net.module.head(f).softmax(1)[0, 1])]
+    (distractor,) = decode_images(
         _fitted(colours).arrays, [_fitted(colours).facts["keys"].index(item.key)]
     )
-    g = functional.avg_pool2d(torch.from_numpy(other.copy()).permute(2, 0, 1)[None] / 255.0, 4)
-    for taken, own in zip(item.marks, item.comparison.marks, strict=True):
-        place = [(round(m.top * 4), round(m.left * 6)) for m in (own, taken)]
+    g = functional.avg_pool2d(torch.from_numpy(distractor.copy()).permute(2, 0, 1)[None] / 255.0, 4)
+    for source_mark, query_mark in zip(item.marks, item.comparison.marks, strict=True):
+        place = [(round(m.top * 4), round(m.left * 6)) for m in (query_mark, source_mark)]
         f[0, :, place[0][0], place[0][1]] = g[0, :2, place[1][0], place[1][1]]
-        wanted.append(100 * float(net.module.head(f).softmax(1)[0, 1]))
-    assert told == pytest.approx(wanted, rel=2e-2)
-    assert len(told) == len(item.marks) + 1 >= 3
+        expected.append(100 * float(net.module.head(f).softmax(1)[0, 1]))
+    assert actual == pytest.approx(expected, rel=2e-2)
+    assert len(actual) == len(item.marks) + 1 >= 3
 
 
 def _fitted(page) -> Artifact:
@@ -333,14 +343,14 @@ def _fitted(page) -> Artifact:
 
 
 def test_a_decision_that_does_not_flip_in_time_is_said_to_stand(colours):
-    query = painted({(r, c): (250, 10, 10) for r in range(4) for c in range(6)})
+    query = pixels_of_cells({(r, c): (250, 10, 10) for r in range(4) for c in range(6)})
     result = explained(colours, query, swaps=2, candidates=1000).result
     assert result.note == "2 patches taken over do not turn red into green."
     assert (result.items[0].diagnostics["swaps"], result.items[0].diagnostics["flipped"]) == (2, 0)
 
 
 def test_every_part_of_the_answer_holds_the_swaps_so_far(colours):
-    query = painted({(r, c): (250, 10, 10) for r in range(4) for c in range(6)})
+    query = pixels_of_cells({(r, c): (250, 10, 10) for r in range(4) for c in range(6)})
     question = Question("toy", query, visitor=ME)
     parts = list(colours.explain(question, METHOD.name, {"swaps": 3, "candidates": 1000}))
     counts = [len(p.result.items[0].marks) for p in parts]
@@ -366,9 +376,9 @@ def test_the_visitor_s_own_picture_is_not_compared_with_itself(colours):
     page.artifact_store.put_for_visitor(
         REGISTRY.explainers[METHOD.name], page.backbone("toy"), ME, only
     )
-    none = explained(page, Painted().pixels(0)).result
-    assert none.items == ()
-    assert none.note == "The gallery holds no picture of green other than this one."
+    result = explained(page, Painted().pixels(0)).result
+    assert result.items == ()
+    assert result.note == "The gallery holds no picture of green other than this one."
 
 
 def test_pictures_that_the_network_also_calls_so_come_first_then_the_nearest():
@@ -379,10 +389,12 @@ def test_pictures_that_the_network_also_calls_so_come_first_then_the_nearest():
         "predicted": np.array([0, 1, 1, 1, 0]),
     }
     query = np.array([0.9, 0.1, 0.3, 0.0], np.float32)
-    found = rank_candidates(arrays, ["a", "b"], (1, "b"), query)
-    assert [i for i, _ in found] == [2, 1, 0]
+    candidates = rank_candidates(arrays, ["a", "b"], (1, "b"), query)
+    assert [i for i, _ in candidates] == [2, 1, 0]
     length = float(np.linalg.norm(query))
-    assert [near for _, near in found] == pytest.approx([0.3 / length, 0.1 / length, 0.9 / length])
+    assert [similarity for _, similarity in candidates] == pytest.approx(
+        [0.3 / length, 0.1 / length, 0.9 / length]
+    )
     # A gallery with classes of its own: what the network calls so.
     assert [i for i, _ in rank_candidates(arrays, ["oak", "elm"], (1, "b"), query)] == [2, 1, 3]
 
@@ -443,7 +455,7 @@ def test_a_vision_transformer_is_turned_by_patches_entering_its_last_block():
         "tinies": np.stack([thumbnail(picture) for picture in pictures]),
     }
     facts = {"labels": list(Tinted.labels), "keys": [str(n) for n in range(6)]}
-    subject = subject_of(net.module, HERE, backbone=net)
+    subject = subject_of(net.module, QUERY, backbone=net)
     subject = replace(subject, stored_artifact=Artifact(arrays, facts))
     result = final(METHOD.explain(subject, CounterfactualParams(candidates=50, swaps=3)))
     (item,) = result.items

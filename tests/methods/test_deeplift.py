@@ -118,7 +118,7 @@ def loud(module):
     return module
 
 
-def asked(module, target=None, *, size=(10, 13), seed=5):
+def subject_for(module, target=None, *, size=(10, 13), seed=5):
     return subject_of(module, 3 * noise(1, 3, *size, seed=seed) - 1, target)
 
 
@@ -145,11 +145,11 @@ class LiteralNet:
         return self.conv_back(field, net.one)
 
     def slope(self, v, w):
-        found = torch.empty_like(v).flatten()
+        slopes = torch.empty_like(v).flatten()
         for i, (a, b) in enumerate(zip(v.flatten(), w.flatten(), strict=True)):
             assert a != b, "this input does not test the quotient"
-            found[i] = (self.act(a) - self.act(b)) / (a - b)
-        return found.view_as(v)
+            slopes[i] = (self.act(a) - self.act(b)) / (a - b)
+        return slopes.view_as(v)
 
     @staticmethod
     def conv_back(field, conv):
@@ -168,18 +168,18 @@ class LiteralNet:
 def test_the_map_is_the_paper_s_chain_of_quotients_layer_by_layer(name):
     act = FUNCTIONS[name]
     module = loud(Net(act))
-    subject = asked(module, Target(2), size=(6, 7))
+    subject = subject_for(module, Target(2), size=(6, 7))
     x = subject.x.double()
     start = torch.zeros_like(x)
-    wanted = LiteralNet(module, act).multipliers(x, start, 2) * (x - start)[0]
-    assert difference(lifted(subject).values, wanted.sum(0).numpy()) < 1e-5
+    expected = LiteralNet(module, act).multipliers(x, start, 2) * (x - start)[0]
+    assert difference(lifted(subject).values, expected.sum(0).numpy()) < 1e-5
 
 
 @cache  # asked about three targets; to wrap it takes longer than to ask it
 def every(name):
     """Return a question about a network with this nonlinearity, and its float64 copy."""
     module = loud(Net(EVERY[name]))
-    return asked(module), precise(module)
+    return subject_for(module), precise(module)
 
 
 @pytest.mark.parametrize(
@@ -216,8 +216,8 @@ def test_module_function_method_and_in_place_are_one(name):
     ways += [getattr(torch.Tensor, f"{name}_")] if hasattr(torch.Tensor, name) else []
     ways += [MODULES[f"{name} in place"]] if f"{name} in place" in MODULES else []
     assert len(ways) >= 3
-    first, *rest = (lifted(asked(loud(Net(way)))).values for way in ways)
-    assert all(np.array_equal(first, other) for other in rest)
+    first, *variants = (lifted(subject_for(loud(Net(way)))).values for way in ways)
+    assert all(np.array_equal(first, values) for values in variants)
 
 
 class Aliased(nn.Module):
@@ -239,7 +239,7 @@ class Aliased(nn.Module):
 
 def test_values_written_in_place_are_seen_by_whoever_reads_them_later():
     module = loud(Aliased())
-    subject = asked(module)
+    subject = subject_for(module)
     heat = lifted(subject, baseline="grey")
     before = subject.x.clone()
     with torch.no_grad():
@@ -281,7 +281,7 @@ POOLINGS = {
 
 @pytest.mark.parametrize("pool", POOLINGS)
 def test_contributions_add_up_through_max_pools(pool):
-    heat = lifted(asked(loud(Net(functional.relu, POOLINGS[pool])), Target(0)))
+    heat = lifted(subject_for(loud(Net(functional.relu, POOLINGS[pool])), Target(0)))
     assert heat.diagnostics["completeness gap"] < 1e-4
     assert abs(heat.diagnostics["score change"]) > 0.1
 
@@ -298,23 +298,23 @@ def test_a_max_pool_of_one_window_by_hand():
 
     # Input 5 3 1, baseline 1 4 1: 5 - 4 = 1 to the first place over a
     # difference of 4; from 4 to 4, nothing, to the second.
-    both = torch.tensor([[[5.0, 3.0, 1.0]], [[1.0, 4.0, 1.0]]], requires_grad=True)
+    inputs = torch.tensor([[[5.0, 3.0, 1.0]], [[1.0, 4.0, 1.0]]], requires_grad=True)
     with RescaleRule():
-        out = Largest()(both)
-    (grad,) = torch.autograd.grad(out[0, 0], both)
+        out = Largest()(inputs)
+    (grad,) = torch.autograd.grad(out[0, 0], inputs)
     assert torch.allclose(grad[0, 0], torch.tensor([0.25, 0.0, 0.0]))
     # The other way round: 4 - 5 = -1 to the place where the baseline had its maximum.
     with RescaleRule():
-        out = Largest()(both.flip(0))
-    (grad,) = torch.autograd.grad(out[0, 0], both)
+        out = Largest()(inputs.flip(0))
+    (grad,) = torch.autograd.grad(out[0, 0], inputs)
     assert torch.allclose(grad[1, 0], torch.tensor([0.25, 0.0, 0.0]))
 
 
 def test_a_baseline_that_is_even_has_the_input_s_winner():
-    both = torch.tensor([[[1.0, 3.0, 2.0]], [[4.0, 4.0, 4.0]]], requires_grad=True)
+    inputs = torch.tensor([[[1.0, 3.0, 2.0]], [[4.0, 4.0, 4.0]]], requires_grad=True)
     with RescaleRule():
-        out = functional.max_pool1d(both, 3)
-    (grad,) = torch.autograd.grad(out[0, 0, 0], both)
+        out = functional.max_pool1d(inputs, 3)
+    (grad,) = torch.autograd.grad(out[0, 0, 0], inputs)
     assert torch.allclose(grad[0, 0], torch.tensor([0.0, 1.0, 0.0]))
 
 
@@ -342,28 +342,28 @@ def test_it_is_captum_s_on_modules_that_captum_covers(pool, target):
             return self.top(self.trunk(x).mean((2, 3)))
 
     module = loud(Modules())
-    subject = asked(module, Target(target), size=(12, 14))
+    subject = subject_for(module, Target(target), size=(12, 14))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         x = subject.x.clone().requires_grad_()
         # Not an even baseline: there captum leaves the winners of pools to rounding. Nor a pool
         # next to a ReLU: there captum 0.9 loses one of the two rules, see below.
-        theirs = captum.DeepLift(module).attribute(x, subject.baseline("blur"), target=target)
+        reference = captum.DeepLift(module).attribute(x, subject.baseline("blur"), target=target)
         starts = torch.cat([subject.baseline(fill) for fill in FILLS])
         several = captum.DeepLiftShap(module).attribute(x, starts, target=target)
     heat = lifted(subject, baseline="blur")
-    assert difference(heat.values, theirs.detach()[0].sum(0).numpy()) < 1e-5
+    assert difference(heat.values, reference.detach()[0].sum(0).numpy()) < 1e-5
     if pool is None:
         heat = lifted(subject, baseline="all four")
         assert difference(heat.values, several.detach()[0].sum(0).numpy()) < 1e-5
 
 
 def test_several_baselines_are_averaged_and_still_add_up():
-    subject = asked(loud(Net(nn.functional.relu)))
-    each = [lifted(subject, baseline=fill) for fill in FILLS]
+    subject = subject_for(loud(Net(nn.functional.relu)))
+    singles = [lifted(subject, baseline=fill) for fill in FILLS]
     heat = lifted(subject, baseline="all four")
-    assert difference(heat.values, np.mean([e.values for e in each], axis=0)) < 1e-5
-    change = np.mean([e.diagnostics["score change"] for e in each])
+    assert difference(heat.values, np.mean([e.values for e in singles], axis=0)) < 1e-5
+    change = np.mean([e.diagnostics["score change"] for e in singles])
     assert heat.diagnostics["score change"] == pytest.approx(change, rel=1e-5)
     assert heat.values.sum(dtype=float) == pytest.approx(change, rel=1e-3)
 
@@ -383,15 +383,15 @@ def test_captum_does_not_add_up_on_a_pool_after_a_relu_and_this_does():
             return self.fc(self.trunk(x).mean((2, 3)))
 
     module = loud(Modules())
-    subject = asked(module)
+    subject = subject_for(module)
     start = subject.baseline("blur")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         x = subject.x.clone().requires_grad_()
-        theirs = captum.DeepLift(module).attribute(x, start, target=1).detach()
+        reference = captum.DeepLift(module).attribute(x, start, target=1).detach()
     with torch.no_grad():
         change = float((module(subject.x) - module(start))[0, 1])
-    assert abs(float(theirs.sum()) - change) > 0.01 * abs(change)
+    assert abs(float(reference.sum()) - change) > 0.01 * abs(change)
     heat = lifted(subject, baseline="blur")
     assert float(heat.values.astype(float).sum()) == pytest.approx(change, rel=1e-4)
 
@@ -401,14 +401,14 @@ def test_captum_does_not_add_up_on_functional_relus_and_this_does():
         warnings.simplefilter("ignore")
         captum = pytest.importorskip("captum.attr", reason="the peer captum is not installed")
     module = loud(Net(functional.relu))
-    subject = asked(module)
+    subject = subject_for(module)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         x = subject.x.clone().requires_grad_()
-        theirs = captum.DeepLift(module).attribute(x, torch.zeros_like(x), target=1)
+        reference = captum.DeepLift(module).attribute(x, torch.zeros_like(x), target=1)
     heat = lifted(subject)
     change = heat.diagnostics["score change"]
-    assert abs(float(theirs.detach().sum()) - change) > 1e-3 * abs(change)
+    assert abs(float(reference.detach().sum()) - change) > 1e-3 * abs(change)
     assert heat.diagnostics["completeness gap"] < 1e-4
 
 
@@ -462,7 +462,7 @@ class Handmade(nn.Module):
 
 @pytest.mark.parametrize("kind", [Gated, Attending, Normed, Handmade])
 def test_products_of_activations_are_refused_with_the_gap_and_the_remedy(kind):
-    subject = asked(loud(kind()))
+    subject = subject_for(loud(kind()))
     with pytest.raises(NeedsNotMet, match=r"miss \d+ % of the score's .*Use Integrated Gradients"):
         lifted(subject)
 
@@ -482,24 +482,24 @@ class Shuffled(nn.Module):
 @pytest.mark.parametrize("size", [(12, 12), (8, 12)])
 def test_a_batch_that_is_not_first_is_refused(size):
     with pytest.raises(NeedsNotMet, match="Use Integrated Gradients instead"):
-        lifted(asked(loud(Shuffled()), size=size))
+        lifted(subject_for(loud(Shuffled()), size=size))
 
 
 @pytest.mark.parametrize(
-    ("name", "least", "most"),
+    ("name", "low", "high"),
     [
         ("resnet10t", 0, 1e-3),
         pytest.param("mobilenetv2_035", 0, 1e-3, marks=pytest.mark.slow),
     ],
 )
-def test_gaps_of_real_architectures(name, least, most):
+def test_gaps_of_real_architectures(name, low, high):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         module = timm.create_model(name, pretrained=False, num_classes=10)
     backbone = wrap(module, input_spec=plain_spec(64, 64))
     gap = lifted(subject_of(module, noise(1, 3, 64, 64), backbone=backbone)).diagnostics
     print(f"{name}: completeness gap {gap['completeness gap']:.2g}")  # noqa: T201
-    assert least <= gap["completeness gap"] < most
+    assert low <= gap["completeness gap"] < high
 
 
 def test_the_gap_of_squeeze_and_excite_is_measured_and_stated():
@@ -516,10 +516,10 @@ def test_the_gap_of_squeeze_and_excite_is_measured_and_stated():
 
 
 def test_units_that_do_not_differ_take_the_gradient():
-    both = torch.tensor([[2.0, -1.0, 1.0], [2.0, -1.0, 1.0 - 1e-7]], requires_grad=True)
-    (grad,) = torch.autograd.grad(apply_rescale_rule(both, torch.tanh)[0].sum(), both)
-    wanted = 1 - torch.tanh(torch.tensor([2.0, -1.0, 1.0])) ** 2
-    assert torch.allclose(grad[0], wanted, rtol=1e-5)
+    inputs = torch.tensor([[2.0, -1.0, 1.0], [2.0, -1.0, 1.0 - 1e-7]], requires_grad=True)
+    (grad,) = torch.autograd.grad(apply_rescale_rule(inputs, torch.tanh)[0].sum(), inputs)
+    expected = 1 - torch.tanh(torch.tensor([2.0, -1.0, 1.0])) ** 2
+    assert torch.allclose(grad[0], expected, rtol=1e-5)
     assert not grad[1].any()
     small = torch.tensor([[1e-9, 1e-9], [-1e-9, -3e-9]], requires_grad=True)
     (grad,) = torch.autograd.grad(apply_rescale_rule(small, torch.relu)[0].sum(), small)
@@ -542,33 +542,33 @@ def test_other_threads_and_later_calls_are_not_touched():
         leaf = x.clone().requires_grad_()
         return torch.autograd.grad(module(leaf)[0, 1], leaf)[0]
 
-    wanted, elsewhere = plain(), []
+    expected, thread_gradients = plain(), []
     with RescaleRule():
-        thread = threading.Thread(target=lambda: elsewhere.append(plain()))
+        thread = threading.Thread(target=lambda: thread_gradients.append(plain()))
         thread.start()
         thread.join()
         ruled = plain()
-    assert torch.equal(elsewhere[0], wanted)
-    assert torch.equal(plain(), wanted)
-    assert difference(ruled[:1], wanted[:1].numpy()) > 1e-3
+    assert torch.equal(thread_gradients[0], expected)
+    assert torch.equal(plain(), expected)
+    assert difference(ruled[:1], expected[:1].numpy()) > 1e-3
 
 
 def test_eight_threads_get_the_answers_that_one_gets():
     nets = [loud(Net(functional.relu, nn.MaxPool2d(2))), loud(Net(nn.SiLU(inplace=True)))]
-    subjects = [asked(nets[i % 2], Target(i % 3), seed=i) for i in range(8)]
-    wanted = [lifted(s).values for s in subjects]
-    found: list[list[np.ndarray]] = [[] for _ in subjects]
+    subjects = [subject_for(nets[i % 2], Target(i % 3), seed=i) for i in range(8)]
+    expected = [lifted(s).values for s in subjects]
+    maps: list[list[np.ndarray]] = [[] for _ in subjects]
 
     def work(i: int) -> None:
         for _ in range(3):
-            found[i].append(lifted(subjects[i]).values)
+            maps[i].append(lifted(subjects[i]).values)
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for values, right in zip(found, wanted, strict=True):
+    for values, right in zip(maps, expected, strict=True):
         assert len(values) == 3
         assert all(np.array_equal(v, right) for v in values)
 

@@ -54,12 +54,12 @@ def test_the_map_is_the_target_s_less_the_mean_of_its_rivals(axes, kind, quantit
     _, _, logits = slopes(module, x, 0, quantity)
     for index in (int(logits.argmax()), int(logits.argmin())):
         rivals = sorted(set(range(CLASSES)) - {index}, key=lambda c: -logits[c])[:count]
-        wanted = grad_cam_map(*slopes(module, x, index, quantity)[:2])
+        expected = grad_cam_map(*slopes(module, x, index, quantity)[:2])
         for rival in rivals:
-            wanted -= alpha / count * grad_cam_map(*slopes(module, x, rival, quantity)[:2])
+            expected -= alpha / count * grad_cam_map(*slopes(module, x, rival, quantity)[:2])
         subject = subject_of(module, x, Target(index, quantity))
         signed = finer_cam(subject, rivals=count, alpha=alpha, signed=True)
-        assert difference(signed.values, wanted) < 1e-4
+        assert difference(signed.values, expected) < 1e-4
         positive = finer_cam(subject, rivals=count, alpha=alpha)
         assert np.array_equal(positive.values, np.maximum(signed.values, 0))
 

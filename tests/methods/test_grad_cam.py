@@ -35,15 +35,15 @@ def grad_cam(subject, **params):
 
 def literal(features: np.ndarray, gradients: np.ndarray) -> np.ndarray:
     """Return eq. 2 without its ReLU, position by position."""
-    found = np.zeros(features.shape[1:])
-    places = list(itertools.product(*map(range, found.shape)))
+    values = np.zeros(features.shape[1:])
+    places = list(itertools.product(*map(range, values.shape)))
     for k in range(len(features)):
         alpha = 0.0
         for place in places:
             alpha += gradients[k][place]  # eq. 1
         for place in places:
-            found[place] += alpha / len(places) * features[k][place]
-    return found
+            values[place] += alpha / len(places) * features[k][place]
+    return values
 
 
 @pytest.mark.parametrize("kind", [GapNet, MlpHeadNet])
@@ -51,10 +51,10 @@ def literal(features: np.ndarray, gradients: np.ndarray) -> np.ndarray:
 def test_the_map_is_the_paper_s_formula_position_by_position(axes, target, kind):
     module, x = toy(axes, kind), picture(axes)
     subject = subject_of(module, x, target)
-    wanted = literal(*slopes64(module, x, target))
+    expected = literal(*slopes64(module, x, target))
     signed = grad_cam(subject, signed=True)
-    assert signed.values.shape == wanted.shape
-    assert difference(signed.values, wanted) < 1e-5
+    assert signed.values.shape == expected.shape
+    assert difference(signed.values, expected) < 1e-5
     assert np.array_equal(grad_cam(subject).values, np.maximum(signed.values, 0))
     assert (signed.signed, grad_cam(subject).signed) == (True, False)
     assert signed.unit.startswith(target.unit)

@@ -34,7 +34,7 @@ def plus_plus(subject):
 def literal_weights(features: np.ndarray, gradients: np.ndarray) -> np.ndarray:
     """Return eqs. 5 and 19 as printed: alpha = g^2 / (2 g^2 + sum_ab A_ab g^3), not simplified."""
     places = list(itertools.product(*map(range, features.shape[1:])))
-    found = np.zeros(len(features))
+    weights = np.zeros(len(features))
     for k in range(len(features)):
         total = 0.0
         for place in places:
@@ -43,18 +43,18 @@ def literal_weights(features: np.ndarray, gradients: np.ndarray) -> np.ndarray:
             g = gradients[k][place]
             if g != 0:
                 alpha = g**2 / (2 * g**2 + total * g**3)
-                found[k] += alpha * max(g, 0.0)
-    return found
+                weights[k] += alpha * max(g, 0.0)
+    return weights
 
 
 def literal(features: np.ndarray, gradients: np.ndarray) -> np.ndarray:
     """Return the ReLU of the weighted sum, position by position."""
     weights = literal_weights(features, gradients)
-    found = np.zeros(features.shape[1:])
-    for place in itertools.product(*map(range, found.shape)):
+    values = np.zeros(features.shape[1:])
+    for place in itertools.product(*map(range, values.shape)):
         for k in range(len(features)):
-            found[place] += weights[k] * features[k][place]
-    return np.maximum(found, 0)
+            values[place] += weights[k] * features[k][place]
+    return np.maximum(values, 0)
 
 
 @pytest.mark.parametrize("kind", [GapNet, MlpHeadNet])
@@ -62,9 +62,9 @@ def literal(features: np.ndarray, gradients: np.ndarray) -> np.ndarray:
 def test_the_map_is_the_paper_s_formula_position_by_position(axes, target, kind):
     module, x = toy(axes, kind), picture(axes)
     heat = plus_plus(subject_of(module, x, target))
-    wanted = literal(*slopes64(module, x, target))
-    assert heat.values.shape == wanted.shape
-    assert difference(heat.values, wanted) < 1e-5
+    expected = literal(*slopes64(module, x, target))
+    assert heat.values.shape == expected.shape
+    assert difference(heat.values, expected) < 1e-5
     assert not heat.signed
     assert heat.unit.startswith(target.unit)
 
@@ -109,8 +109,8 @@ def test_the_alphas_are_those_of_the_derivatives_of_the_exponential_of_the_score
     leaf = features.clone().requires_grad_()
     score = module.head(leaf)[0, 1]
     (gradients,) = torch.autograd.grad(score, leaf)
-    ours = channel_weights(features, gradients) * score.detach().exp()
-    assert difference(ours.numpy(), weights.numpy()) < 1e-9
+    actual = channel_weights(features, gradients) * score.detach().exp()
+    assert difference(actual.numpy(), weights.numpy()) < 1e-9
 
 
 def test_positions_without_gradient_get_no_weight_and_make_no_gap():
@@ -137,9 +137,9 @@ def test_at_the_pole_the_weight_is_zero_and_beside_it_the_formula_s(scale, off):
     features = torch.full((1, 1, 2, 2), -0.5 / scale, dtype=torch.float64)
     gradients = torch.full((1, 1, 2, 2), scale * (1 + off), dtype=torch.float64)
     assert channel_weights(features, gradients).tolist() == [0.0]
-    beside = gradients * 1.01
-    wanted = literal_weights(features[0].numpy(), beside[0].numpy())
-    assert difference(channel_weights(features, beside).numpy(), wanted) < 1e-9
+    nearby = gradients * 1.01
+    expected = literal_weights(features[0].numpy(), nearby[0].numpy())
+    assert difference(channel_weights(features, nearby).numpy(), expected) < 1e-9
 
 
 def test_a_negative_logit_does_not_flip_the_map():
@@ -160,5 +160,5 @@ def test_a_head_with_one_output_explains_the_side_that_it_predicts(bias):
     side = int(subject_of(module, x).forward_pass.logits[0].argmax())
     assert side == (bias > 0)
     features, gradients = slopes64(module, x, Target(0))
-    wanted = literal(features, (1 if side else -1) * gradients / 2)
-    assert difference(plus_plus(subject_of(module, x, Target(side))).values, wanted) < 1e-5
+    expected = literal(features, (1 if side else -1) * gradients / 2)
+    assert difference(plus_plus(subject_of(module, x, Target(side))).values, expected) < 1e-5

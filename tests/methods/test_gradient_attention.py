@@ -32,8 +32,8 @@ def forward(module: nn.Module, x: torch.Tensor, shifts: list[torch.Tensor | floa
     tokens, layers = module.norm_pre(module._pos_embed(module.patch_embed(x.double()))), []
     for block, shift in zip(module.blocks, shifts, strict=True):
         part, width = block.attn, tokens.shape[-1]
-        packed = part.qkv(block.norm1(tokens))[0].reshape(len(tokens[0]), 3, part.num_heads, -1)
-        query, key = (packed[:, i].permute(1, 0, 2) for i in range(2))
+        qkv = part.qkv(block.norm1(tokens))[0].reshape(len(tokens[0]), 3, part.num_heads, -1)
+        query, key = (qkv[:, i].permute(1, 0, 2) for i in range(2))
         raw = query @ key.transpose(1, 2) * (width // part.num_heads) ** -0.5
         layers.append(raw.softmax(-1) + shift)
         tokens = after(block, tokens, layers[-1])
@@ -55,12 +55,12 @@ def literal(module: nn.Module, x: torch.Tensor, target: Target, prefix: int, rea
     for heads, slopes in zip(*attention_and_slopes(module, x, target), strict=True):
         count, size, _ = heads.shape
         flow = np.eye(size) if flow is None else flow
-        mixed = np.zeros((size, size))
+        matrix = np.zeros((size, size))
         for i, j in itertools.product(range(size), range(size)):
-            mixed[i, j] = (
+            matrix[i, j] = (
                 sum(max(slopes[h, i, j] * heads[h, i, j], 0) for h in range(count)) / count
             )
-        flow = flow + mixed @ flow
+        flow = flow + matrix @ flow
     return (flow - np.eye(size))[list(readers)].mean(0)[prefix:]
 
 
@@ -69,8 +69,8 @@ def literal(module: nn.Module, x: torch.Tensor, target: Target, prefix: int, rea
 def test_the_map_is_the_paper_s_rules(kind, target):
     (module, subject), (_, prefix, readers) = question_about(kind), SMALL[kind]
     heat = gradient_attention(replace(subject, target=target))
-    wanted = literal(module, X, target, prefix, readers).reshape(4, 6)
-    assert difference(heat.values, wanted) < 1e-4
+    expected = literal(module, X, target, prefix, readers).reshape(4, 6)
+    assert difference(heat.values, expected) < 1e-4
     assert (heat.signed, heat.values.min() >= 0, heat.diagnostics["layers"]) == (False, True, 2)
 
 
@@ -81,8 +81,8 @@ def test_full_networks_of_timm_are_explained(make):
     net = make() if callable(make) else timm.create_model(make, pretrained=False, img_size=64)
     x, readers = noise(1, 3, 64, 64), (0, 1) if callable(make) else (0,)
     heat = gradient_attention(subject_of(seeded(net), x, Target(2)))
-    wanted = literal(net, x, Target(2), net.num_prefix_tokens, readers).reshape(4, 4)
-    assert difference(heat.values, wanted) < 1e-3
+    expected = literal(net, x, Target(2), net.num_prefix_tokens, readers).reshape(4, 4)
+    assert difference(heat.values, expected) < 1e-3
 
 
 def test_the_gradients_are_what_moving_the_attention_of_any_layer_does_to_the_network_s_score():

@@ -46,7 +46,7 @@ def expected(subject, **params):
     return final(METHOD.explain(subject, GradientShapParams(**params)))
 
 
-def drawn(subject, *, baselines, share, samples):
+def draws(subject, *, baselines, share, samples):
     """Yield (baseline, place on the path) in the order of the draws, in float64."""
     input_spec, generator = (
         subject.backbone.input_spec,
@@ -62,31 +62,31 @@ def drawn(subject, *, baselines, share, samples):
             start = np.empty_like(x)
             for c in range(len(x)):
                 span = pixels if x.ndim == 3 else pixels[c]
-                least, most = span.min(), span.max()
+                lowest, highest = span.min(), span.max()
                 if baselines == "noise":
                     if x.ndim == 3:
-                        least, most = min(least, 0), max(most, 1)
-                    unit = least + (most - least) * grain[c]
+                        lowest, highest = min(lowest, 0), max(highest, 1)
+                    unit = lowest + (highest - lowest) * grain[c]
                     start[c] = (unit - input_spec.mean[c]) / input_spec.std[c]
                 else:
                     fill = subject.baseline(FILLS[kind])[0, c].double().numpy()
-                    start[c] = fill + share * (most - least) * grain[c] / input_spec.std[c]
+                    start[c] = fill + share * (highest - lowest) * grain[c] / input_spec.std[c]
             yield start, place
 
 
-def literal(module, subject, **how):
+def literal(module, subject, **options):
     """Return map, standard error and mean change: one sample at a time, in float64."""
     twin, x = precise(module), subject.x[0].double().numpy()
     values, changes = [], []
     with torch.no_grad():
-        here = float(score64(twin(subject.x.double())[0], subject.target))
-    for start, place in drawn(subject, **how):
+        score = float(score64(twin(subject.x.double())[0], subject.target))
+    for start, place in draws(subject, **options):
         leaf = torch.tensor(start + place * (x - start))[None].requires_grad_()
         score64(twin(leaf)[0], subject.target).backward()
         values.append(((x - start) * leaf.grad[0].numpy()).sum(0))
         with torch.no_grad():
-            there = float(score64(twin(torch.tensor(start)[None])[0], subject.target))
-        changes.append(here - there)
+            start_score = float(score64(twin(torch.tensor(start)[None])[0], subject.target))
+        changes.append(score - start_score)
     values = np.stack(values)
     variance = np.zeros(values.shape[1:])
     for first, second in zip(values[::2], values[1::2], strict=True):
@@ -101,13 +101,13 @@ def test_map_error_and_change_are_the_expectation_sample_by_sample(axes, target,
     module = toy(axes, MlpHeadNet)
     subject = subject_of(module, picture(axes), target, input_spec=SPECS[axes])
     heat = expected(subject, baselines=baselines, samples=16, noise=0.2)
-    wanted, error, change = literal(
+    literal_map, error, change = literal(
         module, subject, baselines=baselines, share=0.2, samples=16
     )  # fmt: skip
-    assert difference(heat.values, wanted) < 2e-5
+    assert difference(heat.values, literal_map) < 2e-5
     assert difference(heat.error, error) < 2e-5
     assert heat.diagnostics["score change"] == pytest.approx(change, rel=1e-4)
-    gap = abs(wanted.sum() - change) / abs(change)
+    gap = abs(literal_map.sum() - change) / abs(change)
     assert heat.diagnostics["completeness gap"] == pytest.approx(gap, abs=1e-4)
     assert heat.signed
 
@@ -145,12 +145,12 @@ def test_it_adds_up_to_the_score_s_mean_change_within_the_stated_error(baselines
     subject = subject_of(toy(2, MlpHeadNet), picture(2))
     heats = [expected(replace(subject, seed=s), baselines=baselines, samples=64) for s in range(40)]
     gaps = np.array([h.diagnostics["completeness gap"] for h in heats])
-    stated = np.array([h.diagnostics["gap's standard error"] for h in heats])
-    assert (stated > 0).all()
-    assert np.sqrt((gaps**2).mean() / (stated**2).mean()) == pytest.approx(1, abs=0.35)
-    many = expected(subject, baselines=baselines, samples=1024)
-    assert many.diagnostics["completeness gap"] < 0.02
-    assert not many.note
+    errors = np.array([h.diagnostics["gap's standard error"] for h in heats])
+    assert (errors > 0).all()
+    assert np.sqrt((gaps**2).mean() / (errors**2).mean()) == pytest.approx(1, abs=0.35)
+    long_run = expected(subject, baselines=baselines, samples=1024)
+    assert long_run.diagnostics["completeness gap"] < 0.02
+    assert not long_run.note
 
 
 @pytest.mark.slow
@@ -161,46 +161,48 @@ def test_the_stated_error_is_the_spread_between_seeds(baselines):
         expected(replace(subject, seed=s), baselines=baselines, samples=16) for s in range(150)
     ]
     spread = np.std([h.values for h in heats], axis=0, ddof=1)
-    stated = np.sqrt(np.mean([h.error.astype(float) ** 2 for h in heats], axis=0))
-    assert np.median(stated / spread) == pytest.approx(1, abs=0.05)
-    assert np.allclose(stated / spread, 1, atol=0.35)
+    errors = np.sqrt(np.mean([h.error.astype(float) ** 2 for h in heats], axis=0))
+    assert np.median(errors / spread) == pytest.approx(1, abs=0.05)
+    assert np.allclose(errors / spread, 1, atol=0.35)
 
 
 def test_strata_make_it_steadier_than_plain_draws():
     module, subject = toy(2, MlpHeadNet), subject_of(toy(2, MlpHeadNet), picture(2))
     twin, x = precise(module), subject.x.double()
     fills = torch.cat([subject.baseline(f) for f in FILLS]).double()
-    generator, plain = torch.Generator().manual_seed(0), []
+    generator, plain_maps = torch.Generator().manual_seed(0), []
     for _ in range(40):
-        which = torch.randint(4, (32,), generator=generator)
-        start = fills[which]
+        fill_indices = torch.randint(4, (32,), generator=generator)
+        start = fills[fill_indices]
         place = torch.rand(32, generator=generator, dtype=torch.float64).view(-1, 1, 1, 1)
         leaf = (start + place * (x - start)).requires_grad_()
         twin(leaf)[:, 1].sum().backward()
-        plain.append(((x - start) * leaf.grad).sum(1).mean(0).numpy())
-    ours = [expected(replace(subject, seed=s), samples=32, noise=0).values for s in range(40)]
-    assert np.std(ours, axis=0).mean() < 0.5 * np.std(plain, axis=0).mean()
+        plain_maps.append(((x - start) * leaf.grad).sum(1).mean(0).numpy())
+    stratified_maps = [
+        expected(replace(subject, seed=s), samples=32, noise=0).values for s in range(40)
+    ]
+    assert np.std(stratified_maps, axis=0).mean() < 0.5 * np.std(plain_maps, axis=0).mean()
 
 
 @pytest.mark.slow
 def test_seeds_agree_better_with_more_samples():
-    subject, seen = subject_of(toy(2, MlpHeadNet), picture(2)), []
+    subject, correlations = subject_of(toy(2, MlpHeadNet), picture(2)), []
     for samples in (16, 128, 1024):
         maps = [
             expected(replace(subject, seed=s), samples=samples).values.ravel() for s in range(4)
         ]
-        seen.append(float(np.corrcoef(maps)[np.triu_indices(4, 1)].mean()))
-    print("seed-to-seed correlation at 16, 128, 1024 samples:", np.round(seen, 4))  # noqa: T201
-    assert seen == sorted(seen)
-    assert seen[-1] > 0.99
+        correlations.append(float(np.corrcoef(maps)[np.triu_indices(4, 1)].mean()))
+    print("seed-to-seed correlation at 16, 128, 1024 samples:", np.round(correlations, 4))  # noqa: T201
+    assert correlations == sorted(correlations)
+    assert correlations[-1] > 0.99
 
 
 @pytest.mark.parametrize("baselines", KINDS)
 def test_pairs_cover_the_path_and_the_fills_evenly(baselines):
-    found = list(visit_order(32, baselines))
-    assert len(found) == 32
+    visits = list(visit_order(32, baselines))
+    assert len(visits) == 32
     for kind in range(4 if baselines == "fills" else 1):
-        stretches = sorted(s for k, s in found if k == kind)
+        stretches = sorted(s for k, s in visits if k == kind)
         assert stretches[0][0] == 0
         assert stretches[-1][1] == 1
         assert all(a[1] == b[0] for a, b in itertools.pairwise(stretches))
@@ -211,10 +213,10 @@ def test_pairs_cover_the_path_and_the_fills_evenly(baselines):
 @pytest.mark.parametrize("batch_size", [1, 3, 7])
 def test_the_answer_does_not_depend_on_the_batch_size(baselines, batch_size):
     subject = subject_of(toy(2, MlpHeadNet), picture(2))
-    wanted = expected(subject, baselines=baselines, samples=32)
-    got = expected(replace(subject, batch_size=batch_size), baselines=baselines, samples=32)
-    assert difference(got.values, wanted.values) < 1e-5
-    assert difference(got.error, wanted.error) < 1e-5
+    reference = expected(subject, baselines=baselines, samples=32)
+    actual = expected(replace(subject, batch_size=batch_size), baselines=baselines, samples=32)
+    assert difference(actual.values, reference.values) < 1e-5
+    assert difference(actual.error, reference.error) < 1e-5
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 16])

@@ -29,11 +29,11 @@ METHOD = HiResCAM()
 
 
 def literal(features: np.ndarray, gradients: np.ndarray) -> np.ndarray:
-    found = np.zeros(features.shape[1:])
-    for place in itertools.product(*map(range, found.shape)):
+    values = np.zeros(features.shape[1:])
+    for place in itertools.product(*map(range, values.shape)):
         for k in range(len(features)):
-            found[place] += gradients[k][place] * features[k][place]
-    return found
+            values[place] += gradients[k][place] * features[k][place]
+    return values
 
 
 @pytest.mark.parametrize("kind", [GapNet, MlpHeadNet])
@@ -50,9 +50,9 @@ def test_where_the_rest_is_linear_it_adds_up_to_the_score_less_the_bias(kind):
     module = seeded(kind())
     subject = subject_of(module, noise(1, 3, 16, 24), Target(2))
     heat = final(METHOD.explain(subject, METHOD.Params()))
-    wanted = subject.score - float(module.fc.bias[2])
-    assert abs(float(heat.values.sum()) - wanted) < 1e-5 * (1 + abs(wanted))
-    assert abs(heat.diagnostics["sum of map"] - wanted) < 1e-5 * (1 + abs(wanted))
+    expected = subject.score - float(module.fc.bias[2])
+    assert abs(float(heat.values.sum()) - expected) < 1e-5 * (1 + abs(expected))
+    assert abs(heat.diagnostics["sum of map"] - expected) < 1e-5 * (1 + abs(expected))
     cam = final(CAM().explain(subject, CAM.Params()))
     assert difference(heat.values * cam.values.size, cam.values) < 1e-5
 

@@ -38,8 +38,8 @@ def literal(module: nn.Module, x: torch.Tensor, target: Target) -> np.ndarray:
     values = np.zeros(x.shape[2:])
     for place in np.ndindex(*values.shape):
         for channel in range(x.shape[1]):
-            here = (0, channel, *place)
-            values[place] += float(leaf.detach()[here]) * float(leaf.grad[here])
+            index = (0, channel, *place)
+            values[place] += float(leaf.detach()[index]) * float(leaf.grad[index])
     return values
 
 
@@ -87,6 +87,6 @@ def test_it_agrees_with_captum_s():
     peer = pytest.importorskip("captum.attr", reason="captum is not installed")
     module, x = toy(2, MlpHeadNet), picture(2)
     for target in range(3):
-        wanted = peer.InputXGradient(module).attribute(x.clone().requires_grad_(), target=target)
+        expected = peer.InputXGradient(module).attribute(x.clone().requires_grad_(), target=target)
         heat = input_x_gradient(subject_of(module, x, Target(target)))
-        assert difference(heat.values, wanted[0].sum(0).detach().numpy()) < 1e-5
+        assert difference(heat.values, expected[0].sum(0).detach().numpy()) < 1e-5

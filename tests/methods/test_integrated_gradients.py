@@ -51,20 +51,20 @@ def literal(module, x, target, points, weights, start=None) -> np.ndarray:
         leaf = (start + point * (x - start)).requires_grad_()
         score64(twin(leaf)[0], target).backward()
         mean += weight * leaf.grad[0].numpy()
-    found = np.zeros(x.shape[2:])
-    for place in itertools.product(*map(range, found.shape)):
+    values = np.zeros(x.shape[2:])
+    for place in itertools.product(*map(range, values.shape)):
         for channel in range(x.shape[1]):
             at = (channel, *place)
-            found[place] += (float(x[0][at]) - float(start[0][at])) * mean[at]
-    return found
+            values[place] += (float(x[0][at]) - float(start[0][at])) * mean[at]
+    return values
 
 
 def score_change(module, x, target, start) -> float:
     """Return F(x) - F(x0) in float64."""
     twin = precise(module)
     with torch.no_grad():
-        one, other = (score64(twin(v.double())[0], target) for v in (x, start))
-    return float(one - other)
+        end, beginning = (score64(twin(v.double())[0], target) for v in (x, start))
+    return float(end - beginning)
 
 
 @pytest.mark.parametrize("kind", [GapNet, MlpHeadNet])
@@ -73,9 +73,9 @@ def test_the_map_is_the_paper_s_integral_point_by_point(axes, target, kind):
     module, x = toy(axes, kind), picture(axes)
     heat = integrated(subject_of(module, x, target), steps=16, max_steps=16)
     points, weights = [(i + 0.5) / 16 for i in range(16)], [1 / 16] * 16
-    wanted = literal(module, x, target, points, weights)
-    assert heat.values.shape == wanted.shape
-    assert difference(heat.values, wanted) < 2e-5
+    expected = literal(module, x, target, points, weights)
+    assert heat.values.shape == expected.shape
+    assert difference(heat.values, expected) < 2e-5
     assert heat.signed
     assert heat.unit == f"{target.unit} per {'pixel' if axes == 2 else 'point'}"
 
@@ -84,8 +84,8 @@ def test_gauss_legendre_is_the_paper_s_integral_as_well():
     module, x, target = seeded(MlpHeadNet()), noise(1, 3, 10, 13), Target(0, "contrast", 2)
     heat = integrated(subject_of(module, x, target), rule="gauss-legendre", steps=8, max_steps=8)
     roots, weights = np.polynomial.legendre.leggauss(8)
-    wanted = literal(module, x, target, (roots + 1) / 2, weights / 2)
-    assert difference(heat.values, wanted) < 2e-5
+    expected = literal(module, x, target, (roots + 1) / 2, weights / 2)
+    assert difference(heat.values, expected) < 2e-5
 
 
 @pytest.mark.parametrize("steps", [8, 24, 120])
@@ -131,17 +131,17 @@ class Steep(nn.Module):
 def test_steps_are_doubled_until_the_gap_is_below_5_percent_at_any_scale(scale):
     module, x = Steep(scale=scale), torch.full((1, 3, 6, 9), 0.9)
     subject = subject_of(module, x)
-    one, two, three = (
+    coarse, medium, fine = (
         integrated(subject, steps=8, max_steps=steps).diagnostics for steps in (8, 16, 1024)
     )
-    assert one["completeness gap"] > TOLERANCE
-    steps = three["steps"]
+    assert coarse["completeness gap"] > TOLERANCE
+    steps = fine["steps"]
     assert steps > 8
     assert steps in (16, 32, 64, 128)
-    assert three["completeness gap"] < TOLERANCE
+    assert fine["completeness gap"] < TOLERANCE
     half = integrated(subject, steps=int(steps) // 2, max_steps=int(steps) // 2)
     assert half.diagnostics["completeness gap"] >= TOLERANCE
-    assert two["steps"] == 16
+    assert medium["steps"] == 16
 
 
 def test_at_the_most_steps_the_gap_is_said():
@@ -186,11 +186,11 @@ def literal_blur(image: np.ndarray) -> np.ndarray:
     kernel /= kernel.sum()
     rows, columns = image.shape
     for _ in range(2):
-        found = np.zeros_like(image)
+        blurred_rows = np.zeros_like(image)
         for i in range(image.shape[0]):
             for n, weight in enumerate(kernel):
-                found[i] += weight * image[min(max(i + n - reach, 0), image.shape[0] - 1)]
-        image = found.T
+                blurred_rows[i] += weight * image[min(max(i + n - reach, 0), image.shape[0] - 1)]
+        image = blurred_rows.T
     assert image.shape == (rows, columns)
     return image
 
@@ -238,17 +238,17 @@ def test_quadrature_is_exact_for_the_polynomials_that_it_promises(steps):
     assert (weights * points ** (2 * steps)).sum() != pytest.approx(1 / (2 * steps + 1), rel=1e-9)
     points, weights = map(np.array, quadrature("midpoint", steps))
     # On t^2 the midpoint rule misses by 1 / (12 n^2), exactly.
-    missed = 1 / 3 - (weights * points**2).sum()
-    assert missed == pytest.approx(1 / (12 * steps**2), rel=1e-9)
+    error = 1 / 3 - (weights * points**2).sum()
+    assert error == pytest.approx(1 / (12 * steps**2), rel=1e-9)
 
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("batch_size", [1, 3, 7])
 def test_the_answer_does_not_depend_on_the_batch_size(rule, batch_size):
     subject = subject_of(seeded(MlpHeadNet()), noise(1, 3, 10, 13))
-    wanted = integrated(subject, rule=rule).values
-    got = integrated(replace(subject, batch_size=batch_size), rule=rule).values
-    assert difference(got, wanted) < 1e-5
+    expected = integrated(subject, rule=rule).values
+    actual = integrated(replace(subject, batch_size=batch_size), rule=rule).values
+    assert difference(actual, expected) < 1e-5
 
 
 def test_parts_have_the_size_of_the_whole_and_fractions_end_at_1():

@@ -46,8 +46,8 @@ def explained(subject, **params):
 
 
 def regions_of(subject, **params) -> np.ndarray:
-    given = KernelSHAPParams(**params)
-    return segments(subject, given.segments, given.regions).numpy()
+    options = KernelSHAPParams(**params)
+    return segments(subject, options.segments, options.regions).numpy()
 
 
 def random_game(players: int, seed: int = 3):
@@ -55,18 +55,18 @@ def random_game(players: int, seed: int = 3):
     worth = torch.randn(2**players, generator=torch.Generator().manual_seed(seed)).double()
     worth += torch.arange(2**players).double() / 2 ** (players - 1)  # bigger is mostly better
     powers = 2 ** torch.arange(players).double()
-    return lambda shown: worth[(shown @ powers).long()]
+    return lambda coalitions: worth[(coalitions @ powers).long()]
 
 
 def fair_shares(worth, players: int) -> np.ndarray:
     """Return Shapley's formula, coalition by coalition; `worth` takes a set."""
     values = []
     for player in range(players):
-        others = [p for p in range(players) if p != player]
+        teammates = [p for p in range(players) if p != player]
         total = 0.0
         for size in range(players):
             weight = math.factorial(size) * math.factorial(players - size - 1)
-            for group in itertools.combinations(others, size):
+            for group in itertools.combinations(teammates, size):
                 gain = worth({*group, player}) - worth(set(group))
                 total += weight / math.factorial(players) * gain
         values.append(total)
@@ -78,8 +78,8 @@ def solved(players: int, budget: int, game, seed: int = 0):
     pairs = coalition_pairs(players, budget, torch.Generator().manual_seed(seed))
     gaps = game(pairs.coalitions) - game(1 - pairs.coalitions)
     ends = torch.stack([torch.ones(players), torch.zeros(players)]).double()
-    whole, none = game(ends).tolist()
-    return shapley_values(pairs, gaps, whole - none)
+    full, empty = game(ends).tolist()
+    return shapley_values(pairs, gaps, full - empty)
 
 
 @pytest.mark.parametrize("kind", [GapNet, MlpHeadNet])
@@ -87,21 +87,21 @@ def solved(players: int, budget: int, game, seed: int = 0):
 def test_values_are_shapley_s_formula_coalition_by_coalition(axes, target, kind):
     module, x = toy(axes, kind), picture(axes)
     subject = subject_of(module, x, target)
-    given = {"segments": 5, "regions": "boxes"}
-    labels = regions_of(subject, **given)
+    options = {"segments": 5, "regions": "boxes"}
+    labels = regions_of(subject, **options)
     players = labels.max() + 1
     assert 4 <= players <= 6
     twin = precise(module)
 
     def worth(group) -> float:
-        shown = torch.full_like(x.double(), 0.5)
+        masked_x = torch.full_like(x.double(), 0.5)
         for region in group:
-            here = torch.from_numpy(labels == region)
-            shown[..., here] = x.double()[..., here]
+            mask = torch.from_numpy(labels == region)
+            masked_x[..., mask] = x.double()[..., mask]
         with torch.no_grad():
-            return float(score64(twin(shown)[0], target))
+            return float(score64(twin(masked_x)[0], target))
 
-    heat = explained(subject, fill="grey", **given)
+    heat = explained(subject, fill="grey", **options)
     assert difference(heat.values, fair_shares(worth, players)[labels]) < 1e-4
     assert heat.error is None
     assert heat.diagnostics["coalitions"] == 2**players
@@ -139,11 +139,11 @@ def test_values_are_shap_s_where_all_coalitions_are_asked(players):
         lambda rows: game(torch.from_numpy(np.asarray(rows, float))).numpy(),
         np.zeros((1, players)),
     )
-    theirs = explainer.shap_values(
+    reference = explainer.shap_values(
         np.ones((1, players)), nsamples=2**players, l1_reg=False, silent=True
     )[0]
     values, errors = solved(players, 2**players - 2, game)
-    assert np.abs(values.numpy() - theirs).max() < 1e-6
+    assert np.abs(values.numpy() - reference).max() < 1e-6
     assert errors is None
 
 
@@ -152,8 +152,10 @@ def test_values_are_shap_s_where_all_coalitions_are_asked(players):
 )
 def test_all_coalitions_and_each_once_where_the_budget_is_enough(players, budget):
     pairs = coalition_pairs(players, budget, torch.Generator())
-    both = {tuple(row) for row in torch.cat([pairs.coalitions, 1 - pairs.coalitions]).tolist()}
-    assert 2 * len(pairs.coalitions) == len(both) == 2**players - 2
+    coalitions = {
+        tuple(row) for row in torch.cat([pairs.coalitions, 1 - pairs.coalitions]).tolist()
+    }
+    assert 2 * len(pairs.coalitions) == len(coalitions) == 2**players - 2
     assert not pairs.sampled.any()
     sizes = pairs.coalitions.sum(1).long().tolist()
     weights = dict(zip(sizes, pairs.weights.tolist(), strict=True))
@@ -171,27 +173,27 @@ def test_small_coalitions_are_enumerated_and_the_rest_drawn_by_the_kernel(player
     assert float(pairs.weights.sum()) == pytest.approx(1)
     sizes = pairs.coalitions.sum(1)
     outer = torch.minimum(sizes, players - sizes)
-    listed = outer[~pairs.sampled].long().bincount().tolist()
-    for size, count in enumerate(listed[1:], 1):
+    counts = outer[~pairs.sampled].long().bincount().tolist()
+    for size, count in enumerate(counts[1:], 1):
         assert count == math.comb(players, size)
-    rest = {int(s) for s in outer[pairs.sampled]}
-    assert not rest & set(range(len(listed)))
-    assert players == 200 or len(listed) >= 2
+    sampled_sizes = {int(s) for s in outer[pairs.sampled]}
+    assert not sampled_sizes & set(range(len(counts)))
+    assert players == 200 or len(counts) >= 2
 
 
 def test_the_sampled_values_close_in_on_the_exact_ones_and_always_add_up():
     game = random_game(12)
     exact, _ = solved(12, 4094, game)
-    far = []
+    errors = []
     for budget in (100, 400, 1600):
-        missed = []
+        squares = []
         for seed in range(20):
             values, _ = solved(12, budget, game, seed)
             ends = game(torch.stack([torch.ones(12), torch.zeros(12)]).double())
             assert float(values.sum()) == pytest.approx(float(ends[0] - ends[1]), abs=1e-9)
-            missed.append(float((values - exact).square().mean()))
-        far.append(np.mean(missed) ** 0.5)
-    assert far[0] > 1.7 * far[1] > 1.7 * 1.7 * far[2]
+            squares.append(float((values - exact).square().mean()))
+        errors.append(np.mean(squares) ** 0.5)
+    assert errors[0] > 1.7 * errors[1] > 1.7 * 1.7 * errors[2]
 
 
 @pytest.mark.parametrize(
@@ -200,10 +202,10 @@ def test_the_sampled_values_close_in_on_the_exact_ones_and_always_add_up():
 def test_standard_errors_are_the_scatter_about_the_exact_values(budget):
     game = random_game(12)
     exact, _ = solved(12, 4094, game)
-    found, errors = zip(*(solved(12, budget, game, seed) for seed in range(300)), strict=True)
-    scatter = (torch.stack(found) - exact).square().mean(0).sqrt()
-    stated = torch.stack(errors).square().mean(0).sqrt()
-    ratio = stated / scatter
+    values, errors = zip(*(solved(12, budget, game, seed) for seed in range(300)), strict=True)
+    scatter = (torch.stack(values) - exact).square().mean(0).sqrt()
+    expected = torch.stack(errors).square().mean(0).sqrt()
+    ratio = expected / scatter
     # 300 seeds tell a scatter to 4 %; few draws per region overstate it, and never understate it.
     assert ratio.min() > 0.9
     assert ratio.max() < 1.25
@@ -228,12 +230,12 @@ def test_a_network_that_reads_one_region_peaks_on_it_whichever_it_is(count):
     labels = regions_of(subject_of(LinearNet(32, 48), x), segments=count)
     assert (labels.max() >= 10) == (count == 24)
     for region in {*range(0, labels.max() + 1, 1 if count == 6 else 4), labels.max()}:
-        here = torch.from_numpy(labels == region)
-        subject = subject_of(RegionMean(here), x)
+        mask = torch.from_numpy(labels == region)
+        subject = subject_of(RegionMean(mask), x)
         heat = explained(subject, fill="black", segments=count, samples=200)
-        light = float(x.mean(1)[0][here].mean())
-        assert heat.values[here] == pytest.approx(light, rel=1e-4)
-        assert np.abs(heat.values[~here]).max() < 1e-4 * light
+        light = float(x.mean(1)[0][mask].mean())
+        assert heat.values[mask] == pytest.approx(light, rel=1e-4)
+        assert np.abs(heat.values[~mask]).max() < 1e-4 * light
 
 
 class AllQuarters(nn.Module):
@@ -266,20 +268,20 @@ def test_on_a_linear_network_lime_kernel_shap_and_occlusion_agree_in_rank():
     )
     methods = load_registry().explainers
     cut = {"segments": 24, "regions": "boxes", "samples": 200, "fill": "grey"}
-    asked = {
+    options = {
         "lime": cut,
         "kernel-shap": cut,
         "occlusion": {"window": 8, "stride": 8, "fill": "grey"},
     }
-    found = [
-        final(methods[name].explain(subject, methods[name].Params(**given))).values[4::8, 4::8]
-        for name, given in asked.items()
+    maps = [
+        final(methods[name].explain(subject, methods[name].Params(**params))).values[4::8, 4::8]
+        for name, params in options.items()
     ]
-    orders = [ranks(values.ravel()).tolist() for values in found]
+    orders = [ranks(values.ravel()).tolist() for values in maps]
     assert len(orders[0]) == 24
     assert orders[0] == orders[1] == orders[2]
-    assert difference(found[0], found[2]) < 1e-3
-    assert difference(found[1], found[2]) < 1e-3
+    assert difference(maps[0], maps[2]) < 1e-3
+    assert difference(maps[1], maps[2]) < 1e-3
 
 
 @pytest.mark.slow
@@ -288,17 +290,17 @@ def test_at_the_default_budget_seeds_agree(kind):
     subject = subject_of(seeded(kind()), smooth(48, 64))
     maps = [explained(replace(subject, seed=seed)).values.ravel() for seed in range(3)]
     assert np.corrcoef(maps).min() > 0.99
-    few = [explained(replace(subject, seed=s), samples=100).values.ravel() for s in range(3)]
-    assert np.corrcoef(few).min() < np.corrcoef(maps).min()
+    short_maps = [explained(replace(subject, seed=s), samples=100).values.ravel() for s in range(3)]
+    assert np.corrcoef(short_maps).min() < np.corrcoef(maps).min()
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 100])
 def test_the_answer_does_not_depend_on_the_batch_size(batch_size):
-    subject, given = subject_of(seeded(MlpHeadNet()), noise(1, 3, 16, 24)), {"samples": 100}
-    wanted = explained(subject, segments=24, **given)
-    got = explained(replace(subject, batch_size=batch_size), segments=24, **given)
-    assert difference(got.values, wanted.values) < 1e-4
-    assert difference(got.error, wanted.error) < 1e-3
+    subject, options = subject_of(seeded(MlpHeadNet()), noise(1, 3, 16, 24)), {"samples": 100}
+    expected = explained(subject, segments=24, **options)
+    actual = explained(replace(subject, batch_size=batch_size), segments=24, **options)
+    assert difference(actual.values, expected.values) < 1e-4
+    assert difference(actual.error, expected.error) < 1e-3
 
 
 def test_every_part_adds_up_and_comes_nearer_to_the_end():
@@ -307,8 +309,8 @@ def test_every_part_adds_up_and_comes_nearer_to_the_end():
     assert [p.fraction for p in parts] == pytest.approx([(i + 1) / 50 for i in range(50)])
     assert all(p.result.diagnostics["efficiency gap"] < 1e-12 for p in parts)
     ends = parts[-1].result
-    far = [difference(p.result.values, ends.values) for p in (parts[1], parts[9], parts[30])]
-    assert far[0] > far[1] > far[2] > 0
+    distances = [difference(p.result.values, ends.values) for p in (parts[1], parts[9], parts[30])]
+    assert distances[0] > distances[1] > distances[2] > 0
     assert ends.diagnostics["coalitions"] == 802
 
 

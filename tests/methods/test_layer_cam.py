@@ -15,13 +15,13 @@ METHOD = LayerCAM()
 
 
 def literal(features: np.ndarray, gradients: np.ndarray) -> np.ndarray:
-    found = np.zeros(features.shape[1:])
-    for place in itertools.product(*map(range, found.shape)):
+    values = np.zeros(features.shape[1:])
+    for place in itertools.product(*map(range, values.shape)):
         total = 0.0
         for k in range(len(features)):
             total += max(gradients[k][place], 0) * features[k][place]  # eqs. 5 and 6
-        found[place] = max(total, 0)  # eq. 7
-    return found
+        values[place] = max(total, 0)  # eq. 7
+    return values
 
 
 @pytest.mark.parametrize("kind", [GapNet, MlpHeadNet])

@@ -49,32 +49,32 @@ def net(name: str, **kwargs) -> torch.nn.Module:
 
 
 @pytest.fixture(scope="module")
-def asked():
-    kept = {}
+def subject_for():
+    subjects = {}
 
     def subject(name: str) -> Subject:
-        if name not in kept:
+        if name not in subjects:
             input_spec = InputSpec(size=(SIDE, SIDE), mean=(0.5,) * 3, std=(0.25,) * 3, crop=1.0)
             backbone = wrap(net(name, **NETS[name]), input_spec=input_spec)
-            kept[name] = Subject(ForwardPass(backbone, noise(1, 3, SIDE, SIDE)), Target(3), 4)
-        return kept[name]
+            subjects[name] = Subject(ForwardPass(backbone, noise(1, 3, SIDE, SIDE)), Target(3), 4)
+        return subjects[name]
 
     return subject
 
 
 def plainly(twin: torch.nn.Module, subject: Subject, path: str):
     """Return a module's raw output and the score's derivative to it, by hooks, in float64."""
-    kept = []
+    outputs = []
 
     def keep(module, args, out):
-        kept.append(out.detach().clone().requires_grad_())
-        return kept[-1].clone()
+        outputs.append(out.detach().clone().requires_grad_())
+        return outputs[-1].clone()
 
     hook = twin.get_submodule(path).register_forward_hook(keep)
     score = twin(subject.x.double())[0, subject.target.index]
     hook.remove()
-    (slope,) = torch.autograd.grad(score, kept[0])
-    return kept[0].detach(), slope
+    (slope,) = torch.autograd.grad(score, outputs[0])
+    return outputs[0].detach(), slope
 
 
 def as_map(raw: torch.Tensor, name: str) -> np.ndarray:
@@ -86,8 +86,8 @@ def as_map(raw: torch.Tensor, name: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_features_and_gradients_of_every_stage_are_those_of_plain_pytorch(asked, name):
-    subject = asked(name)
+def test_features_and_gradients_of_every_stage_are_those_of_plain_pytorch(subject_for, name):
+    subject = subject_for(name)
     stages = subject.backbone.stages
     assert len(stages) >= 4
     twin = copy.deepcopy(subject.backbone.module).double().requires_grad_(False)
@@ -99,28 +99,28 @@ def test_features_and_gradients_of_every_stage_are_those_of_plain_pytorch(asked,
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_maps_put_in_place_of_a_stage_are_scored_as_plain_pytorch_scores_them(asked, name):
-    subject = asked(name)
+def test_maps_put_in_place_of_a_stage_are_scored_as_plain_pytorch_scores_them(subject_for, name):
+    subject = subject_for(name)
     twin = copy.deepcopy(subject.backbone.module)
     for number, stage in enumerate(subject.backbone.stages, start=1):
         (layer,) = subject.layers(f"stage {number}")
         maps = layer.features * torch.tensor([1.0, 0.5, 0.0]).view(3, 1, 1, 1)
 
-        def put(module, args, out):
-            scaled = out * torch.tensor([1.0, 0.5, 0.0]).view(3, *[1] * (out.ndim - 1))
+        def replace_output(module, args, out):
+            scaled_maps = out * torch.tensor([1.0, 0.5, 0.0]).view(3, *[1] * (out.ndim - 1))
             if name == DEIT:
-                scaled[:, :2] = out[:, :2]
-            return scaled
+                scaled_maps[:, :2] = out[:, :2]
+            return scaled_maps
 
-        hook = twin.get_submodule(stage.path).register_forward_hook(put)
+        hook = twin.get_submodule(stage.path).register_forward_hook(replace_output)
         with torch.no_grad():
-            wanted = twin(subject.x.expand(3, -1, -1, -1))[:, subject.target.index]
+            expected = twin(subject.x.expand(3, -1, -1, -1))[:, subject.target.index]
         hook.remove()
-        assert difference(layer.scores(maps), wanted) < 1e-4
+        assert difference(layer.scores(maps), expected) < 1e-4
 
 
-def test_the_last_layer_is_that_of_the_split(asked):
-    subject = asked("resnet10t")
+def test_the_last_layer_is_that_of_the_split(subject_for):
+    subject = subject_for("resnet10t")
     (last,) = subject.layers("last")
     stages = subject.backbone.stages
     (stage,) = subject.layers(f"stage {len(stages)}")
@@ -129,8 +129,8 @@ def test_the_last_layer_is_that_of_the_split(asked):
     assert difference(last.scores(last.features * 2), stage.scores(last.features * 2)) < 1e-4
 
 
-def test_for_a_vision_transformer_no_stage_is_dead(asked):
-    subject = asked(DEIT)
+def test_for_a_vision_transformer_no_stage_is_dead(subject_for):
+    subject = subject_for(DEIT)
     paths = [stage.path for stage in subject.backbone.stages]
     # After the last block only the class tokens are read.
     assert paths == [f"blocks.{i}" for i in range(4)]
@@ -171,22 +171,22 @@ def test_a_network_without_stages_says_which_layers_there_are():
     assert [layer.name for layer in subject.layers("mean over stages")] == ["last"]
 
 
-def test_a_stage_too_many_is_refused_with_those_there_are(asked):
+def test_a_stage_too_many_is_refused_with_those_there_are(subject_for):
     with pytest.raises(InvalidParameter, match="has stages 1 to 5 and the last layer"):
-        asked("resnet10t").layers("stage 9")
+        subject_for("resnet10t").layers("stage 9")
 
 
-def test_the_network_stays_as_it_was(asked):
-    module = asked("resnet10t").backbone.module
+def test_the_network_stays_as_it_was(subject_for):
+    module = subject_for("resnet10t").backbone.module
     before = {name: id(part) for name, part in module.named_modules()}
-    for layer in asked("resnet10t").layers("mean over stages"):
+    for layer in subject_for("resnet10t").layers("mean over stages"):
         layer.gradients, layer.scores(layer.features)
     assert {name: id(part) for name, part in module.named_modules()} == before
     assert not any(part._forward_hooks for part in module.modules())
 
 
-def test_threads_do_not_meet(asked):
-    subject = asked("resnet10t")
+def test_threads_do_not_meet(subject_for):
+    subject = subject_for("resnet10t")
     inputs = [noise(1, 3, 64, 64, seed=s) for s in range(6)]
     backbone = subject.backbone
 
@@ -194,22 +194,22 @@ def test_threads_do_not_meet(asked):
         (layer,) = Subject(ForwardPass(backbone, x), Target(2)).layers("stage 3")
         return layer.gradients
 
-    wanted, got = [slopes(x) for x in inputs], [None] * len(inputs)
+    expected, actual = [slopes(x) for x in inputs], [None] * len(inputs)
 
     def work(i):
-        got[i] = slopes(inputs[i])
+        actual[i] = slopes(inputs[i])
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(len(inputs))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for one, other in zip(got, wanted, strict=True):
-        assert difference(one, other) < 1e-5
+    for values, reference in zip(actual, expected, strict=True):
+        assert difference(values, reference) < 1e-5
 
 
-def test_the_mean_over_stages_is_of_shares_at_the_finest_size(asked):
-    subject = asked("resnet10t")
+def test_the_mean_over_stages_is_of_shares_at_the_finest_size(subject_for):
+    subject = subject_for("resnet10t")
     params = {"signed": True}
     singles = [
         final(GradCAM().explain(subject, SignedLayerParams(layer=f"stage {i}", **params))).values
@@ -230,20 +230,20 @@ def test_the_mean_over_stages_is_of_shares_at_the_finest_size(asked):
 def bilinear(values, y, x):
     side = len(values)
     y, x = min(max(y, 0), side - 1), min(max(x, 0), side - 1)
-    top, left = min(int(y), max(side - 2, 0)), min(int(x), max(side - 2, 0))
-    down, right = y - top, x - left
-    below, after = min(top + 1, side - 1), min(left + 1, side - 1)
+    row, column = min(int(y), max(side - 2, 0)), min(int(x), max(side - 2, 0))
+    down, right = y - row, x - column
+    below, after = min(row + 1, side - 1), min(column + 1, side - 1)
     return (
-        values[top, left] * (1 - down) * (1 - right)
-        + values[top, after] * (1 - down) * right
-        + values[below, left] * down * (1 - right)
+        values[row, column] * (1 - down) * (1 - right)
+        + values[row, after] * (1 - down) * right
+        + values[below, column] * down * (1 - right)
         + values[below, after] * down * right
     )
 
 
 def test_a_blank_stage_adds_nothing_and_no_nan():
-    found = mean_of_maps([torch.zeros(2, 2), torch.full((4, 4), 3.0)])
-    assert torch.equal(found, torch.full((4, 4), 0.5))
+    mean = mean_of_maps([torch.zeros(2, 2), torch.full((4, 4), 3.0)])
+    assert torch.equal(mean, torch.full((4, 4), 0.5))
 
 
 def test_a_method_that_yields_goes_through_the_stages_one_by_one():
@@ -260,6 +260,6 @@ def test_a_method_that_yields_goes_through_the_stages_one_by_one():
     fractions = [part.fraction for part in parts]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1
-    wanted = mean_of_maps([torch.tensor(heat.values) for heat in singles])
-    assert difference(parts[-1].result.values, wanted) < 1e-6
+    expected = mean_of_maps([torch.tensor(heat.values) for heat in singles])
+    assert difference(parts[-1].result.values, expected) < 1e-6
     assert parts[-1].result.diagnostics["stage 4: channels"] == 24

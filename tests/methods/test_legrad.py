@@ -34,8 +34,8 @@ def after(block: nn.Module, tokens: torch.Tensor, attention: torch.Tensor) -> to
     width = tokens.shape[-1]
     value = part.qkv(block.norm1(tokens))[0, :, 2 * width :]
     value = value.reshape(len(value), part.num_heads, -1).permute(1, 0, 2)
-    given = (attention @ value).permute(1, 0, 2).reshape(1, -1, width)
-    tokens = tokens + block.ls1(part.proj(given))
+    mixed_values = (attention @ value).permute(1, 0, 2).reshape(1, -1, width)
+    tokens = tokens + block.ls1(part.proj(mixed_values))
     return tokens + block.ls2(block.mlp(block.norm2(tokens)))
 
 
@@ -45,12 +45,12 @@ def literal_layers(module: nn.Module, x: torch.Tensor):
     tokens = twin.norm_pre(twin._pos_embed(twin.patch_embed(x.double())))
     for block in twin.blocks:
         part, width = block.attn, tokens.shape[-1]
-        packed = part.qkv(block.norm1(tokens))[0].reshape(len(tokens[0]), 3, part.num_heads, -1)
-        query, key = (packed[:, i].permute(1, 0, 2) for i in range(2))
+        qkv = part.qkv(block.norm1(tokens))[0].reshape(len(tokens[0]), 3, part.num_heads, -1)
+        query, key = (qkv[:, i].permute(1, 0, 2) for i in range(2))
         attention = (query @ key.transpose(1, 2) * (width // part.num_heads) ** -0.5).softmax(-1)
 
-        def logits(given, pooling, block=block, tokens=tokens):
-            out = after(block, tokens, given)
+        def logits(attention_in, pooling, block=block, tokens=tokens):
+            out = after(block, tokens, attention_in)
             if pooling == "all tokens":
                 out = out.mean(1, keepdim=True) + 0 * out
             return twin.forward_head(twin.norm(out))[0]
@@ -66,11 +66,11 @@ def literal(module: nn.Module, x: torch.Tensor, target: Target, pooling: str, pr
         leaf = attention.clone().requires_grad_()
         score64(logits(leaf, pooling), target).backward()
         heads, size, _ = leaf.shape
-        kept = np.zeros(size)
+        row_sum = np.zeros(size)
         for h in range(heads):
             for i in range(size):
-                kept += np.maximum(leaf.grad[h, i].numpy(), 0)
-        total = kept / (heads * size) + (0 if total is None else total)
+                row_sum += np.maximum(leaf.grad[h, i].numpy(), 0)
+        total = row_sum / (heads * size) + (0 if total is None else total)
         layers += 1
     return (total / layers)[prefix:]
 
@@ -93,8 +93,8 @@ def question_about(kind):
 def test_the_map_is_the_paper_s_formula(kind, pooling, target):
     module, subject = question_about(kind)
     heat = legrad(replace(subject, target=target), pooling=pooling)
-    wanted = literal(module, X, target, pooling, SMALL[kind][1]).reshape(4, 6)
-    assert difference(heat.values, wanted) < 1e-4
+    expected = literal(module, X, target, pooling, SMALL[kind][1]).reshape(4, 6)
+    assert difference(heat.values, expected) < 1e-4
     assert heat.values.min() >= 0
     assert heat.unit == f"{target.unit} per unit of attention"
 
@@ -103,15 +103,15 @@ def test_the_map_is_the_paper_s_formula(kind, pooling, target):
 def test_the_gradients_are_what_moving_the_attention_does(pooling):
     module = small("class token")
     subject = subject_of(module, X, Target(2))
-    ours = subject.attention_gradients(pooling)
+    actual = subject.attention_gradients(pooling)
     steps = [(0, 0, 3), (1, 0, 20), (1, 7, 7)]
-    for gradient, (attention, logits) in zip(ours, literal_layers(module, X), strict=True):
+    for gradient, (attention, logits) in zip(actual, literal_layers(module, X), strict=True):
         for place in steps:
             ends = []
             for step in (1e-5, -1e-5):
-                moved = attention.clone()
-                moved[place] += step
-                ends.append(float(logits(moved, pooling)[2].detach()))
+                changed_attention = attention.clone()
+                changed_attention[place] += step
+                ends.append(float(logits(changed_attention, pooling)[2].detach()))
             slope = (ends[0] - ends[1]) / 2e-5
             assert float(gradient[place]) == pytest.approx(slope, rel=2e-3, abs=1e-6)
 
@@ -134,14 +134,14 @@ def test_only_the_tokens_that_the_head_reads_have_a_slope_where_the_network_pool
 def test_fewer_layers_are_the_last_ones():
     module, target = small("average"), Target(1)
     last = legrad(subject_of(module, X, target), layers=1)
-    both = legrad(subject_of(module, X, target))
-    assert (last.diagnostics["layers"], both.diagnostics["layers"]) == (1, 2)
+    full = legrad(subject_of(module, X, target))
+    assert (last.diagnostics["layers"], full.diagnostics["layers"]) == (1, 2)
     (*_, (attention, logits)) = literal_layers(module, X)
     leaf = attention.requires_grad_()
     logits(leaf, "all tokens")[1].backward()
-    wanted = leaf.grad.relu().mean((0, 1)).reshape(4, 6).numpy()
-    assert difference(last.values, wanted) < 1e-4
-    assert difference(both.values, wanted) > 1e-2
+    expected = leaf.grad.relu().mean((0, 1)).reshape(4, 6).numpy()
+    assert difference(last.values, expected) < 1e-4
+    assert difference(full.values, expected) > 1e-2
 
 
 def test_what_speaks_against_does_not_cancel_what_speaks_for():
@@ -165,8 +165,8 @@ def test_full_networks_of_timm_are_explained(make):
     net = make() if callable(make) else timm.create_model(make, pretrained=False, img_size=64)
     subject = subject_of(seeded(net), noise(1, 3, 64, 64), Target(2))
     heat = legrad(subject)
-    wanted = literal(net, noise(1, 3, 64, 64), Target(2), "all tokens", net.num_prefix_tokens)
-    assert difference(heat.values, wanted.reshape(4, 4)) < 1e-3
+    expected = literal(net, noise(1, 3, 64, 64), Target(2), "all tokens", net.num_prefix_tokens)
+    assert difference(heat.values, expected.reshape(4, 4)) < 1e-3
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,8 @@ def explained(subject, **params):
 
 
 def regions_of(subject, **params) -> np.ndarray:
-    given = LIMEParams(**params)
-    return segments(subject, given.segments, given.regions).numpy()
+    options = LIMEParams(**params)
+    return segments(subject, options.segments, options.regions).numpy()
 
 
 def smooth(*size: int) -> torch.Tensor:
@@ -65,17 +65,17 @@ def literal(module, x, target, labels, samples, ridge=1e-3):
     rows[0] = [1] * regions
     scores, weights = [], []
     for row in rows:
-        shown = x.clone()
-        for region, kept in enumerate(row):
-            if not kept:
-                shown[..., torch.from_numpy(labels == region)] = 0
+        masked_x = x.clone()
+        for region, present in enumerate(row):
+            if not present:
+                masked_x[..., torch.from_numpy(labels == region)] = 0
         with torch.no_grad():
-            scores.append(float(score64(twin(shown)[0], target)))
-        ones = [1.0] * regions
+            scores.append(float(score64(twin(masked_x)[0], target)))
+        full_row = [1.0] * regions
         length = math.sqrt(sum(row)) * math.sqrt(regions)
-        cosine = sum(a * b for a, b in zip(row, ones, strict=True)) / length if length else 0.0
+        cosine = sum(a * b for a, b in zip(row, full_row, strict=True)) / length if length else 0.0
         weights.append(math.sqrt(math.exp(-((1 - cosine) ** 2) / 0.25**2)))
-    found = solved(rows, scores, weights, ridge)
+    coefficients = solved(rows, scores, weights, ridge)
     weight, score = np.array(weights), np.array(scores)
     design = np.hstack([np.ones((samples, 1)), np.array(rows, float)])
     bread = np.linalg.inv(
@@ -83,25 +83,25 @@ def literal(module, x, target, labels, samples, ridge=1e-3):
     )
     meat, over, under = np.zeros_like(bread), 0.0, 0.0
     for i in range(samples):
-        others = [j for j in range(samples) if j != i]
-        without = solved([rows[j] for j in others], score[others], weight[others], ridge)
-        missed = score[i] - design[i] @ without
-        meat += (weight[i] * missed) ** 2 * np.outer(design[i], design[i])
-        over += weight[i] * missed**2
-        under += weight[i] * (score[i] - np.average(score[others], weights=weight[others])) ** 2
+        fold = [j for j in range(samples) if j != i]
+        without = solved([rows[j] for j in fold], score[fold], weight[fold], ridge)
+        residual = score[i] - design[i] @ without
+        meat += (weight[i] * residual) ** 2 * np.outer(design[i], design[i])
+        over += weight[i] * residual**2
+        under += weight[i] * (score[i] - np.average(score[fold], weights=weight[fold])) ** 2
     errors = np.sqrt(np.diag(bread @ meat @ bread))
-    left = weight @ (score - design @ found) ** 2
+    residual_sum = weight @ (score - design @ coefficients) ** 2
     spread = weight @ (score - np.average(score, weights=weight)) ** 2
-    return found[1:][labels], errors[1:][labels], 1 - left / spread, 1 - over / under
+    return coefficients[1:][labels], errors[1:][labels], 1 - residual_sum / spread, 1 - over / under
 
 
 @pytest.mark.parametrize("kind", [GapNet, MlpHeadNet])
 @pytest.mark.parametrize(("axes", "target"), CASES, ids=IDS)
 def test_map_errors_and_fit_are_those_of_the_regression_sample_by_sample(axes, target, kind):
     module, x = toy(axes, kind), picture(axes)
-    subject, given = subject_of(module, x, target), {"segments": 8, "samples": 50}
-    heat = explained(subject, fill="black", **given)
-    labels = regions_of(subject, **given)
+    subject, options = subject_of(module, x, target), {"segments": 8, "samples": 50}
+    heat = explained(subject, fill="black", **options)
+    labels = regions_of(subject, **options)
     assert labels.max() >= 1
     values, errors, fit, held_out = literal(module, x, target, labels, 50)
     assert difference(heat.values, values) < 1e-4
@@ -115,9 +115,9 @@ def test_map_errors_and_fit_are_those_of_the_regression_sample_by_sample(axes, t
 class RegionMean(nn.Module):
     """The score is the mean of one region."""
 
-    def __init__(self, here: torch.Tensor) -> None:
+    def __init__(self, mask: torch.Tensor) -> None:
         super().__init__()
-        self.weight = nn.Parameter(here.float() / here.sum())
+        self.weight = nn.Parameter(mask.float() / mask.sum())
 
     def forward(self, x):
         value = (x.mean(1) * self.weight).flatten(1).sum(1)
@@ -126,15 +126,15 @@ class RegionMean(nn.Module):
 
 @pytest.mark.parametrize("cut", [pytest.param("superpixels", marks=pytest.mark.slow), "boxes"])
 def test_a_network_that_reads_one_region_peaks_on_it_whichever_it_is(cut):
-    x, given = 0.2 + smooth(32, 48), {"segments": 12, "samples": 200, "regions": cut}
-    labels = regions_of(subject_of(LinearNet(32, 48), x), **given)
+    x, options = 0.2 + smooth(32, 48), {"segments": 12, "samples": 200, "regions": cut}
+    labels = regions_of(subject_of(LinearNet(32, 48), x), **options)
     assert labels.max() >= 7
     for region in range(labels.max() + 1):
-        here = torch.from_numpy(labels == region)
-        heat = explained(subject_of(RegionMean(here), x), fill="black", **given)
-        light = float(x.mean(1)[0][here].mean())
-        assert heat.values[here] == pytest.approx(light, rel=1e-3)
-        assert np.abs(heat.values[~here]).max() < 1e-3 * light
+        mask = torch.from_numpy(labels == region)
+        heat = explained(subject_of(RegionMean(mask), x), fill="black", **options)
+        light = float(x.mean(1)[0][mask].mean())
+        assert heat.values[mask] == pytest.approx(light, rel=1e-3)
+        assert np.abs(heat.values[~mask]).max() < 1e-3 * light
 
 
 @pytest.mark.parametrize("fill", ["black", "grey", "blur", "segment mean"])
@@ -153,14 +153,14 @@ def test_on_a_linear_network_coefficients_are_the_exact_effects_of_the_regions(f
     if fill == "segment mean":
         empty = torch.zeros_like(unit)
         for region in labels.unique():
-            here = labels == region
-            empty[..., here] = unit[..., here].mean(-1, keepdim=True)
+            mask = labels == region
+            empty[..., mask] = unit[..., mask].mean(-1, keepdim=True)
     effect = (weight * (unit - empty)[0] / std).sum(0).double()
-    wanted = np.zeros((32, 48))
+    expected = np.zeros((32, 48))
     for region in labels.unique():
-        wanted[labels == region] = float(effect[labels == region].sum())
+        expected[labels == region] = float(effect[labels == region].sum())
     # Rounding of the scores, and the ridge's pull of RIDGE over the samples' weight.
-    assert difference(heat.values, wanted) < 2e-4
+    assert difference(heat.values, expected) < 2e-4
     assert heat.diagnostics["held-out R2"] > 0.9999
     assert heat.note == ""
 
@@ -178,11 +178,14 @@ def test_perturbing_normalised_pixels_is_perturbing_rgb_and_normalising():
         def forward(self, x):
             return self.net((x - mean) / std)
 
-    inside = subject_of(module, (unit - mean) / std, input_spec=input_spec)
-    outside = subject_of(TakesRgb(), unit)
+    normalised_subject = subject_of(module, (unit - mean) / std, input_spec=input_spec)
+    rgb_subject = subject_of(TakesRgb(), unit)
     for fill in ("segment mean", "grey", "black", "blur"):
-        one, other = (explained(s, segments=24, samples=100, fill=fill) for s in (inside, outside))
-        assert difference(one.values, other.values) < 1e-3
+        first, second = (
+            explained(s, segments=24, samples=100, fill=fill)
+            for s in (normalised_subject, rgb_subject)
+        )
+        assert difference(first.values, second.values) < 1e-3
 
 
 class Parity(nn.Module):
@@ -200,56 +203,60 @@ class Parity(nn.Module):
 
 def test_a_surrogate_that_explains_little_is_said_to():
     subject = subject_of(Parity(), 0.5 + smooth(16, 24))
-    given = {"segments": 4, "regions": "boxes", "fill": "black", "samples": 300}
-    heat = explained(subject, **given)
+    options = {"segments": 4, "regions": "boxes", "fill": "black", "samples": 300}
+    heat = explained(subject, **options)
     assert heat.diagnostics["surrogate R2"] < 0.5
     assert heat.diagnostics["held-out R2"] < 0.5
     assert "explains " in heat.note
     assert "not additive in these regions" in heat.note
-    fair = explained(subject_of(seeded(GapNet()), 0.5 + smooth(16, 24)), **given)
+    fair = explained(subject_of(seeded(GapNet()), 0.5 + smooth(16, 24)), **options)
     assert fair.diagnostics["surrogate R2"] > 0.9
     assert fair.note == ""
 
 
 def test_more_regions_than_samples_fit_anything_and_are_not_believed():
     scores = torch.randn(50, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    shown = random_samples(50, 80, torch.Generator().manual_seed(1))
-    fit = fit_linear_surrogate(shown, scores, locality(shown))
+    coalitions = random_samples(50, 80, torch.Generator().manual_seed(1))
+    fit = fit_linear_surrogate(coalitions, scores, locality(coalitions))
     assert fit.fit > 0.99
     assert fit.held_out < 0.1
 
 
 def test_the_regression_is_scikit_learn_s():
     linear = pytest.importorskip("sklearn.linear_model", reason="scikit-learn is not installed")
-    shown = random_samples(120, 9, torch.Generator().manual_seed(4))
+    coalitions = random_samples(120, 9, torch.Generator().manual_seed(4))
     scores = torch.randn(120, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    weights = locality(shown)
-    ours = fit_linear_surrogate(shown, scores, weights, ridge=1.0)
-    theirs = linear.Ridge(alpha=1.0).fit(shown.numpy(), scores.numpy(), sample_weight=weights)
-    assert ours.coefficients.numpy() == pytest.approx(theirs.coef_, rel=1e-9)
-    assert ours.intercept == pytest.approx(theirs.intercept_, rel=1e-9)
-    score = theirs.score(shown.numpy(), scores.numpy(), sample_weight=weights.numpy())
-    assert ours.fit == pytest.approx(score, rel=1e-9)
+    weights = locality(coalitions)
+    actual = fit_linear_surrogate(coalitions, scores, weights, ridge=1.0)
+    reference = linear.Ridge(alpha=1.0).fit(
+        coalitions.numpy(), scores.numpy(), sample_weight=weights
+    )
+    assert actual.coefficients.numpy() == pytest.approx(reference.coef_, rel=1e-9)
+    assert actual.intercept == pytest.approx(reference.intercept_, rel=1e-9)
+    score = reference.score(coalitions.numpy(), scores.numpy(), sample_weight=weights.numpy())
+    assert actual.fit == pytest.approx(score, rel=1e-9)
 
 
 def test_weights_fall_with_the_cosine_distance_from_the_whole_picture():
-    shown = torch.tensor([[1.0] * 4, [1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]])
-    wanted = [math.exp(-((1 - math.sqrt(k / 4)) ** 2) / (2 * 0.25**2)) for k in (4, 3, 1, 0)]
-    assert locality(shown).tolist() == pytest.approx(wanted)
+    coalitions = torch.tensor([[1.0] * 4, [1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]])
+    expected = [math.exp(-((1 - math.sqrt(k / 4)) ** 2) / (2 * 0.25**2)) for k in (4, 3, 1, 0)]
+    assert locality(coalitions).tolist() == pytest.approx(expected)
 
 
 def test_standard_errors_are_the_scatter_from_seed_to_seed():
     game = torch.randn(2**8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     powers = 2 ** torch.arange(8).double()
-    found, errors = [], []
+    coefficients, errors = [], []
     for seed in range(300):
-        shown = random_samples(200, 8, torch.Generator().manual_seed(seed))
-        fit = fit_linear_surrogate(shown, game[(shown @ powers).long()], locality(shown))
-        found.append(fit.coefficients)
+        coalitions = random_samples(200, 8, torch.Generator().manual_seed(seed))
+        fit = fit_linear_surrogate(
+            coalitions, game[(coalitions @ powers).long()], locality(coalitions)
+        )
+        coefficients.append(fit.coefficients)
         errors.append(fit.errors)
-    scatter = torch.stack(found).std(0)
-    stated = torch.stack(errors).square().mean(0).sqrt()
-    assert (stated / scatter - 1).abs().max() < 0.2
+    scatter = torch.stack(coefficients).std(0)
+    expected = torch.stack(errors).square().mean(0).sqrt()
+    assert (expected / scatter - 1).abs().max() < 0.2
 
 
 @pytest.mark.slow
@@ -258,17 +265,17 @@ def test_at_the_default_budget_seeds_agree(kind):
     subject = subject_of(seeded(kind()), smooth(48, 64))
     maps = [explained(replace(subject, seed=seed)).values.ravel() for seed in range(3)]
     assert np.corrcoef(maps).min() > 0.99
-    few = [explained(replace(subject, seed=s), samples=100).values.ravel() for s in range(3)]
-    assert np.corrcoef(few).min() < np.corrcoef(maps).min()
+    short_maps = [explained(replace(subject, seed=s), samples=100).values.ravel() for s in range(3)]
+    assert np.corrcoef(short_maps).min() < np.corrcoef(maps).min()
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 100])
 def test_the_answer_does_not_depend_on_the_batch_size(batch_size):
-    subject, given = subject_of(seeded(MlpHeadNet()), noise(1, 3, 16, 24)), {"samples": 100}
-    wanted = explained(subject, segments=24, **given)
-    got = explained(replace(subject, batch_size=batch_size), segments=24, **given)
-    assert difference(got.values, wanted.values) < 1e-4
-    assert difference(got.error, wanted.error) < 1e-3
+    subject, options = subject_of(seeded(MlpHeadNet()), noise(1, 3, 16, 24)), {"samples": 100}
+    expected = explained(subject, segments=24, **options)
+    actual = explained(replace(subject, batch_size=batch_size), segments=24, **options)
+    assert difference(actual.values, expected.values) < 1e-4
+    assert difference(actual.error, expected.error) < 1e-3
 
 
 def test_parts_come_nearer_to_the_end_and_say_how_many_samples_they_rest_on():
@@ -279,8 +286,8 @@ def test_parts_come_nearer_to_the_end_and_say_how_many_samples_they_rest_on():
     assert counts == sorted(counts)
     assert (counts[0], counts[-1]) == (16, 800)
     ends = parts[-1].result
-    far = [difference(p.result.values, ends.values) for p in (parts[1], parts[9])]
-    assert far[0] > 2 * far[1] > 0
+    distances = [difference(p.result.values, ends.values) for p in (parts[1], parts[9])]
+    assert distances[0] > 2 * distances[1] > 0
     assert not any(p.result.note for p in parts[:-1])
 
 

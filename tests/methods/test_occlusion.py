@@ -60,10 +60,10 @@ def literal(module, x, target, window, stride, fill=0.5) -> np.ndarray:
         axes.append([range(start, start + side) for start in starts])
     total, count = np.zeros(x.shape[2:]), np.zeros(x.shape[2:])
     for box in itertools.product(*axes):
-        covered = x.clone()
+        occluded_x = x.clone()
         for place in itertools.product(*box):
-            covered[(0, slice(None), *place)] = fill
-        fall = score(x) - score(covered)
+            occluded_x[(0, slice(None), *place)] = fill
+        fall = score(x) - score(occluded_x)
         for place in itertools.product(*box):
             total[place] += fall
             count[place] += 1
@@ -76,9 +76,9 @@ def literal(module, x, target, window, stride, fill=0.5) -> np.ndarray:
 def test_the_map_is_the_mean_fall_over_windows_window_by_window(axes, target, kind):
     module, x = toy(axes, kind), picture(axes)
     heat = occluded(subject_of(module, x, target), window=8, stride=4)
-    wanted = literal(module, x, target, 8, 4)
-    assert heat.values.shape == wanted.shape
-    assert difference(heat.values, wanted) < 1e-4
+    expected = literal(module, x, target, 8, 4)
+    assert heat.values.shape == expected.shape
+    assert difference(heat.values, expected) < 1e-4
     assert heat.signed
     assert heat.unit == target.unit
 
@@ -172,15 +172,15 @@ def test_windows_show_the_fill_in_pixel_space(fill, value):
     input_spec = InputSpec(size=(16, 24), mean=(0.4, 0.5, 0.1), std=(0.2, 0.3, 0.25), crop=1.0)
     mean, std = (torch.tensor(v)[:, None, None] for v in (input_spec.mean, input_spec.std))
     unit = noise(1, 3, 16, 24)
-    shown = unit[0].mean((1, 2)) if value is None else torch.tensor(value)
+    fill_colour = unit[0].mean((1, 2)) if value is None else torch.tensor(value)
     module, x = seeded(LinearNet(16, 24)), (unit - mean) / std
     heat = occluded(
         subject_of(module, x, Target(0), input_spec=input_spec), window=8, stride=8, fill=fill
     )
     weight = module.fc.weight[0].detach().reshape(3, 16, 24)
-    falls = (weight * (unit[0] - shown[:, None, None]) / std).double()
-    wanted = falls.reshape(3, 2, 8, 3, 8).sum((0, 2, 4)).repeat_interleave(8, 0)
-    assert difference(heat.values, wanted.repeat_interleave(8, 1).numpy()) < 1e-5
+    falls = (weight * (unit[0] - fill_colour[:, None, None]) / std).double()
+    expected = falls.reshape(3, 2, 8, 3, 8).sum((0, 2, 4)).repeat_interleave(8, 0)
+    assert difference(heat.values, expected.repeat_interleave(8, 1).numpy()) < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -215,9 +215,9 @@ def test_places_that_no_window_has_covered_yet_are_zero():
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
 def test_the_answer_does_not_depend_on_the_batch_size(batch_size):
     subject = subject_of(seeded(MlpHeadNet()), noise(1, 3, 20, 33))
-    wanted = occluded(subject, window=8, stride=4).values
-    got = occluded(replace(subject, batch_size=batch_size), window=8, stride=4).values
-    assert difference(got, wanted) < 1e-4
+    expected = occluded(subject, window=8, stride=4).values
+    actual = occluded(replace(subject, batch_size=batch_size), window=8, stride=4).values
+    assert difference(actual, expected) < 1e-4
 
 
 def test_parts_grow_and_show_all_of_the_picture_early():

@@ -44,15 +44,15 @@ def test_otsu_s_threshold_parts_the_same_places_whatever_rounding_does(size):
     strong = values > threshold
     assert abs(threshold - skimage.threshold_otsu(values)) < 2 / 256  # to within its bins
     for seed in range(5):
-        again = shaken(values, seed)
-        assert np.array_equal(again > otsu_threshold(again), strong)
+        shaken_values = shaken(values, seed)
+        assert np.array_equal(shaken_values > otsu_threshold(shaken_values), strong)
 
 
 def test_of_two_thresholds_that_are_equally_good_the_lower_is_taken():
     values = np.repeat([0.0, 0.5, 1.0], 40)
     for seed in range(20):
-        again = np.repeat(shaken([0.0, 0.5, 1.0], seed), 40)
-        assert otsu_threshold(again) == pytest.approx(0.25, abs=1e-6)
+        shaken_values = np.repeat(shaken([0.0, 0.5, 1.0], seed), 40)
+        assert otsu_threshold(shaken_values) == pytest.approx(0.25, abs=1e-6)
     assert otsu_threshold(values) == 0.25
     assert otsu_threshold(shaken(np.full(50, 0.3), 1)) == 0.0  # of one value, rounding aside
 
@@ -61,21 +61,21 @@ def test_channels_whose_slope_is_rounding_do_not_speak():
     features = torch.rand(1, 4, 5, 5, generator=torch.Generator().manual_seed(1))
     slopes = torch.tensor([2e-9, 1.0, -2e-9, 1.0])
     for seed in range(10):
-        again = torch.tensor(shaken(slopes.numpy(), seed), dtype=torch.float32)
-        gradients = again[None, :, None, None].expand(1, 4, 5, 5)
+        shaken_slopes = torch.tensor(shaken(slopes.numpy(), seed), dtype=torch.float32)
+        gradients = shaken_slopes[None, :, None, None].expand(1, 4, 5, 5)
         assert positive_channels(gradients, features, 8) == [1, 3]
 
 
 def test_a_balanced_principal_map_keeps_its_sign():
     along = torch.tensor([4.0, -3.0, 2.0, -3.0])
     features = (along[:, None] * torch.tensor([1.0, 0.5, -2.0])).T[None]
-    wanted = None
+    expected = None
     for seed in range(20):
-        again = torch.tensor(shaken(features.numpy(), seed), dtype=torch.float32)
-        values, _ = principal_map(again)
-        wanted = values if wanted is None else wanted
-        assert torch.allclose(values, wanted, atol=1e-4)
-    assert wanted[0] > 0
+        shaken_features = torch.tensor(shaken(features.numpy(), seed), dtype=torch.float32)
+        values, _ = principal_map(shaken_features)
+        expected = values if expected is None else expected
+        assert torch.allclose(values, expected, atol=1e-4)
+    assert expected[0] > 0
 
 
 def test_superpixels_do_not_hang_on_the_last_bits_of_colours(monkeypatch):
@@ -83,11 +83,11 @@ def test_superpixels_do_not_hang_on_the_last_bits_of_colours(monkeypatch):
     pixels = np.zeros((48, 48, 3), np.uint8)
     pixels[:, ::2] = (200, 40, 90)
     pixels[::3] = (40, 200, 90)
-    wanted = _segments.superpixels(pixels, 16)
+    expected = _segments.superpixels(pixels, 16)
     colours = _segments.rgb2lab
     for seed in range(5):
         monkeypatch.setattr(_segments, "rgb2lab", lambda c, s=seed: shaken(colours(c), s, 1e-14))
-        assert np.array_equal(_segments.superpixels(pixels, 16), wanted)
+        assert np.array_equal(_segments.superpixels(pixels, 16), expected)
 
 
 def test_a_picture_that_a_gallery_holds_twice_ties_with_itself():
@@ -95,23 +95,23 @@ def test_a_picture_that_a_gallery_holds_twice_ties_with_itself():
     vectors = rng.normal(size=(203, 97)).astype(np.float32)
     vectors[[5, 11, 86, 202]] = vectors[42]
     query = rng.normal(size=97).astype(np.float32)
-    near = cosines(vectors, vectors[42] + 0.1 * query)
-    assert len(set(near[[5, 11, 42, 86, 202]].tolist())) == 1
-    assert top_positions(near, np.ones(203, np.bool_), 5) == [5, 11, 42, 86, 202]
+    similarities = cosines(vectors, vectors[42] + 0.1 * query)
+    assert len(set(similarities[[5, 11, 42, 86, 202]].tolist())) == 1
+    assert top_positions(similarities, np.ones(203, np.bool_), 5) == [5, 11, 42, 86, 202]
 
 
 def test_cells_that_match_alike_are_paired_from_the_first():
     flat = np.ones((6, 4, 4), np.float32)
     weights = np.linspace(0.1, 1, 6, dtype=np.float32)
-    wanted = [((0, 0), (0, 0)), ((0, 2), (0, 2)), ((2, 0), (2, 0))]
+    expected = [((0, 0), (0, 0)), ((0, 2), (0, 2)), ((2, 0), (2, 0))]
     for seed in range(10):
-        here, there = (shaken(flat, seed + k).astype(np.float32) for k in (0, 100))
-        assert [pair[:2] for pair in match_cells(here, there, weights, 3)] == wanted
+        query, gallery = (shaken(flat, seed + k).astype(np.float32) for k in (0, 100))
+        assert [pair[:2] for pair in match_cells(query, gallery, weights, 3)] == expected
 
 
 def test_every_sort_of_core_and_plugins_says_what_becomes_of_ties():
     """Unstable sorts put equal values in an order of the processor's instruction set."""
-    seen = 0
+    count = 0
     for folder in ("core", "plugins"):
         for path in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -119,10 +119,10 @@ def test_every_sort_of_core_and_plugins_says_what_becomes_of_ties():
                     continue
                 if node.func.attr != "argsort":
                     continue
-                seen += 1
+                count += 1
                 words = {word.arg for word in node.keywords}
                 # The ranks of an order are those of a permutation: nothing ties.
                 ranks = isinstance(node.func.value, ast.Call)
                 place = f"{path.relative_to(ROOT)}:{node.lineno}"
                 assert ranks or words & {"stable", "kind"}, f"{place}: argsort without stable"
-    assert seen > 5
+    assert count > 5

@@ -49,7 +49,7 @@ def genuine():
 
 
 @cache
-def painted(traits) -> Portrait:
+def portrait_of(traits) -> Portrait:
     """Return a picture of the small worlds, which several tests look at."""
     return paint_portrait(traits, size=SIZE)
 
@@ -118,12 +118,12 @@ def test_digests_are_pinned():
 def test_pixels_stay_what_they_were(breeds):
     """Mean colours by part, which no rounding of another library changes, guard the drawing."""
     reference = json.loads((ROOT / "tests" / "methods" / "painted_cats.json").read_text())
-    assert measured(breeds) == {
+    assert mean_colours(breeds) == {
         name: pytest.approx(colour, abs=1.5) for name, colour in reference.items()
     }
 
 
-def measured(cats) -> dict[str, list[float]]:
+def mean_colours(cats) -> dict[str, list[float]]:
     """Return the mean colour of every part of three pictures."""
     return {
         f"{index} {name}": [round(float(c), 1) for c in portrait.pixels[mask].mean(0)]
@@ -149,27 +149,27 @@ def test_a_picture_is_what_it_says(breeds):
 def test_parts_lie_where_they_must(breeds, genuine):
     for cats, indices in ((breeds, range(8)), (genuine, range(8))):
         for index in indices:
-            parts = painted(cats.traits(index)).parts
+            parts = portrait_of(cats.traits(index)).parts
             props = [parts[name] for name in PROPS if name in parts]
-            alone = ("left_ear", "right_ear", "left_eye", "right_eye", "muzzle", "whiskers", "coat")
-            for first, second in itertools.combinations(alone, 2):
+            names = ("left_ear", "right_ear", "left_eye", "right_eye", "muzzle", "whiskers", "coat")
+            for first, second in itertools.combinations(names, 2):
                 assert not (parts[first] & parts[second]).any(), (index, first, second)
             np.testing.assert_array_equal(parts["ears"], parts["left_ear"] | parts["right_ear"])
             np.testing.assert_array_equal(parts["eyes"], parts["left_eye"] | parts["right_eye"])
             assert not (parts["head"] & parts["body"]).any()
             assert not (parts["eyes"] & ~parts["head"]).any()
             assert not (parts["coat"] & ~(parts["head"] | parts["body"])).any()
-            taken = np.logical_or.reduce([parts["cat"], *props])
+            painted_mask = np.logical_or.reduce([parts["cat"], *props])
             if "artefact:garbled_collar" in parts:
-                taken = taken | parts["artefact:garbled_collar"]
-            np.testing.assert_array_equal(parts["background"], ~taken)
+                painted_mask = painted_mask | parts["artefact:garbled_collar"]
+            np.testing.assert_array_equal(parts["background"], ~painted_mask)
             for first, second in itertools.combinations([parts["cat"], *props], 2):
                 assert not (first & second).any()
 
 
 def test_the_evidence_is_there_to_be_seen(breeds):
     for index, item in enumerate(breeds.items[:24]):
-        parts = painted(breeds.traits(index)).parts
+        parts = portrait_of(breeds.traits(index)).parts
         for part in diagnostic_parts(item.label):
             assert parts[part].sum() >= 0.008 * SIZE**2, (index, part)
 
@@ -198,35 +198,35 @@ def test_a_cat_comes_apart_and_no_breed_is_left_without_a_sign(breeds, genuine):
         whole = breeds.pixels(index)
         assert (cat.without(frozenset()) == whole).all()
         for name in cat.own if index < 3 else ():
-            changed = (cat.without(frozenset({name})) != whole).any(-1)
+            changed_pixels = (cat.without(frozenset({name})) != whole).any(-1)
             # Nothing changes further off than a soft edge reaches.
-            near = ndimage.binary_dilation(cat.masks[name], iterations=3)
-            assert changed.any()
-            assert changed[~near].mean() < 0.01
+            surroundings = ndimage.binary_dilation(cat.masks[name], iterations=3)
+            assert changed_pixels.any()
+            assert changed_pixels[~surroundings].mean() < 0.01
 
 
 def test_a_hybrid_has_a_sign_of_two_breeds_and_is_of_none(breeds):
-    seen = set()
+    pairs = set()
     for index in range(12):
         hybrid = breeds.hybrid(index)
-        one, other = hybrid.labels
-        assert one != other
-        for mask, gone in zip(hybrid.masks, hybrid.without, strict=True):
-            changed = (gone != hybrid.pixels).any(-1)
-            assert changed.any()
-            assert changed[~ndimage.binary_dilation(mask, iterations=3)].mean() < 0.01
+        first, second = hybrid.labels
+        assert first != second
+        for mask, pixels in zip(hybrid.masks, hybrid.without, strict=True):
+            changed_pixels = (pixels != hybrid.pixels).any(-1)
+            assert changed_pixels.any()
+            assert changed_pixels[~ndimage.binary_dilation(mask, iterations=3)].mean() < 0.01
         assert not (hybrid.masks[0] & hybrid.masks[1]).any()
-        seen.add(hybrid.labels)
-    assert len(seen) > 6
+        pairs.add(hybrid.labels)
+    assert len(pairs) > 6
     assert (breeds.hybrid(3).pixels == breeds.hybrid(3).pixels).all()
 
 
 def test_neither_sign_of_a_hybrid_is_one_of_the_other_breed():
     for seed in range(400):
-        mixed, labels, (first, second) = mixed_cat(seed)
+        mixed_traits, labels, (first, second) = mixed_cat(seed)
         owner, guest = (BREEDS[label].signs for label in labels)
-        assert getattr(mixed, first) == owner[first] != guest.get(first)
-        assert getattr(mixed, second) == guest[second] != owner.get(second)
+        assert getattr(mixed_traits, first) == owner[first] != guest.get(first)
+        assert getattr(mixed_traits, second) == guest[second] != owner.get(second)
 
 
 def test_each_breed_has_evidence_of_its_own():
@@ -273,7 +273,7 @@ def test_splits_share_no_seed_and_classes_are_balanced():
 def test_leaving_a_part_out_changes_that_part_only(breeds, part):
     for index in range(8):
         traits = breeds.traits(index)
-        before, after = painted(traits), paint_portrait(without(traits, part), size=SIZE)
+        before, after = portrait_of(traits), paint_portrait(without(traits, part), size=SIZE)
         assert not after.parts[part].any()
         assert strays(before, after, before.parts[part]) <= FEW, index
         if traits.coat != "plain" or part != "coat":
@@ -288,8 +288,8 @@ def test_leaving_a_part_out_changes_that_part_only(breeds, part):
 def test_another_breeds_part_changes_that_part_only(breeds, part, breed):
     for index in range(8):
         traits = breeds.traits(index)
-        other = with_part_of(traits, part, breed)
-        before, after = painted(traits), paint_portrait(other, size=SIZE)
+        changed_traits = with_part_of(traits, part, breed)
+        before, after = portrait_of(traits), paint_portrait(changed_traits, size=SIZE)
         region = before.parts[part] | after.parts[part]
         assert strays(before, after, region) <= FEW, index
 
@@ -297,16 +297,16 @@ def test_another_breeds_part_changes_that_part_only(breeds, part, breed):
 def test_another_background_leaves_the_cat_alone(breeds):
     for index in range(8):
         traits = breeds.traits(index)
-        other = with_background(traits, 7)
-        assert other.scene_seed != traits.scene_seed
-        before, after = painted(traits), paint_portrait(other, size=SIZE)
-        kept = before.parts["cat"] & after.parts["cat"]
-        assert strays(before, after, ~kept) <= FEW
+        changed_traits = with_background(traits, 7)
+        assert changed_traits.scene_seed != traits.scene_seed
+        before, after = portrait_of(traits), paint_portrait(changed_traits, size=SIZE)
+        cat = before.parts["cat"] & after.parts["cat"]
+        assert strays(before, after, ~cat) <= FEW
 
 
 def test_leaving_a_prop_or_the_badge_out_changes_it_only(breeds):
     traits = replace(breeds.traits(3), props=PROPS, watermark=True)
-    before = painted(traits)
+    before = portrait_of(traits)
     for name in (*PROPS, "watermark"):
         after = paint_portrait(without(traits, name), size=SIZE)
         assert name not in after.parts
@@ -319,11 +319,11 @@ def test_an_artefact_is_all_that_is_wrong_with_its_picture(genuine, artefact):
     for index in range(4):
         base = genuine.traits(2 * index)
         traits = replace(base, props=("collar",), artefacts=(artefact,))
-        before = painted(traits)
+        before = portrait_of(traits)
         after = paint_portrait(without(traits, f"artefact:{artefact}"), size=SIZE)
         mask = before.parts[f"artefact:{artefact}"]
         assert mask.sum() >= 0.003 * SIZE**2, index
-        touched = mask
+        touched_mask = mask
         # What stands in for a part is drawn instead of it.
         for part, substitute in (
             ("whiskers", "melted_whiskers"),
@@ -331,8 +331,8 @@ def test_an_artefact_is_all_that_is_wrong_with_its_picture(genuine, artefact):
             ("eyes", "mismatched_eyes"),
         ):
             if artefact == substitute:
-                touched = touched | after.parts[part]
-        assert strays(before, after, touched) <= FEW, index
+                touched_mask = touched_mask | after.parts[part]
+        assert strays(before, after, touched_mask) <= FEW, index
         assert changed(before, after)[mask].mean() > 0.6
 
 
@@ -414,10 +414,10 @@ def test_scene_pose_and_props_are_drawn_alike_for_every_class():
         traits = [cats.traits(i) for i in range(800)]
         labels = np.array([item.label for item in cats.items])
         for name in (*SCENES, *PROPS):
-            here = np.array([name == t.scene or name in t.props for t in traits])
-            rates = np.array([here[labels == k].mean() for k in range(classes)])
-            spread = np.sqrt(here.mean() * (1 - here.mean()) * classes / 800)
-            assert np.abs(rates - here.mean()).max() < 4 * spread, name
+            has_item = np.array([name == t.scene or name in t.props for t in traits])
+            rates = np.array([has_item[labels == k].mean() for k in range(classes)])
+            spread = np.sqrt(has_item.mean() * (1 - has_item.mean()) * classes / 800)
+            assert np.abs(rates - has_item.mean()).max() < 4 * spread, name
 
 
 @pytest.mark.slow

@@ -64,25 +64,25 @@ def pgc():
     return imported("pytorch_grad_cam")
 
 
-def furthest(got, wanted) -> float:
+def furthest(actual, expected) -> float:
     """Return the largest difference, relative to the largest value."""
-    wanted = np.asarray(wanted, float)
-    return float(np.abs(np.asarray(got, float) - wanted).max() / np.abs(wanted).max())
+    expected = np.asarray(expected, float)
+    return float(np.abs(np.asarray(actual, float) - expected).max() / np.abs(expected).max())
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs"), [("midpoint", "riemann_middle"), ("gauss-legendre", "gausslegendre")]
+    ("rule", "captum_rule"), [("midpoint", "riemann_middle"), ("gauss-legendre", "gausslegendre")]
 )
 @pytest.mark.parametrize("baseline", [0.0, 0.5])
-def test_integrated_gradients_agree_with_captum_s(captum, ours, theirs, baseline):
+def test_integrated_gradients_agree_with_captum_s(captum, rule, captum_rule, baseline):
     module, x = seeded(Modules()), noise(1, 3, 32, 44)
-    wanted = captum.IntegratedGradients(module).attribute(
-        x, baselines=baseline, target=1, n_steps=32, method=theirs
+    expected = captum.IntegratedGradients(module).attribute(
+        x, baselines=baseline, target=1, n_steps=32, method=captum_rule
     )
     name = "black" if baseline == 0 else "grey"
-    chosen = IntegratedGradientsParams(rule=ours, baseline=name, steps=32, max_steps=32)
-    heat = final(IntegratedGradients().explain(subject_of(module, x), chosen))
-    assert furthest(heat.values, wanted[0].sum(0).detach()) < 1e-4
+    params = IntegratedGradientsParams(rule=rule, baseline=name, steps=32, max_steps=32)
+    heat = final(IntegratedGradients().explain(subject_of(module, x), params))
+    assert furthest(heat.values, expected[0].sum(0).detach()) < 1e-4
 
 
 def test_captum_s_trapezoid_is_not_complete_on_a_line_and_our_rules_are(captum):
@@ -94,10 +94,10 @@ def test_captum_s_trapezoid_is_not_complete_on_a_line_and_our_rules_are(captum):
 
     x = noise(1, 3, 8, 9)
     whole = float(line(x)[0, 0])
-    theirs = captum.IntegratedGradients(line).attribute(
+    reference = captum.IntegratedGradients(line).attribute(
         x, target=0, n_steps=8, method="riemann_trapezoid"
     )
-    assert float(theirs.sum()) == pytest.approx(7 / 8 * whole, rel=1e-4)
+    assert float(reference.sum()) == pytest.approx(7 / 8 * whole, rel=1e-4)
     middle = captum.IntegratedGradients(line).attribute(
         x, target=0, n_steps=8, method="riemann_middle"
     )
@@ -107,7 +107,7 @@ def test_captum_s_trapezoid_is_not_complete_on_a_line_and_our_rules_are(captum):
 @pytest.mark.parametrize(("window", "stride"), [(8, 8), (16, 4), (8, 4)])
 def test_occlusion_agrees_with_captum_s_where_windows_fit(captum, window, stride):
     module, x = seeded(Modules()), noise(1, 3, 32, 48)
-    wanted = captum.Occlusion(module).attribute(
+    expected = captum.Occlusion(module).attribute(
         x,
         sliding_window_shapes=(3, window, window),
         strides=(3, stride, stride),
@@ -115,21 +115,21 @@ def test_occlusion_agrees_with_captum_s_where_windows_fit(captum, window, stride
         target=2,
         perturbations_per_eval=16,
     )
-    chosen = OcclusionParams(window=window, stride=stride)
-    heat = final(Occlusion().explain(subject_of(module, x, Target(2)), chosen))
-    assert furthest(heat.values, wanted[0, 0]) < 2e-4
+    params = OcclusionParams(window=window, stride=stride)
+    heat = final(Occlusion().explain(subject_of(module, x, Target(2)), params))
+    assert furthest(heat.values, expected[0, 0]) < 2e-4
 
 
 def test_where_windows_do_not_fit_captum_cuts_the_last_and_we_anchor_it(captum):
     module, x = seeded(Modules()), noise(1, 3, 36, 44)
-    theirs = captum.Occlusion(module).attribute(
+    reference = captum.Occlusion(module).attribute(
         x, sliding_window_shapes=(3, 16, 16), strides=(3, 16, 16), baselines=0.5, target=2
     )
-    chosen = OcclusionParams(window=16, stride=16)
-    heat = final(Occlusion().explain(subject_of(module, x, Target(2)), chosen))
+    params = OcclusionParams(window=16, stride=16)
+    heat = final(Occlusion().explain(subject_of(module, x, Target(2)), params))
     # The corner window of captum's is 4 x 12 pixels: a smaller cover and so a smaller fall.
-    assert furthest(heat.values[:20, :28], theirs[0, 0][:20, :28]) < 2e-4
-    assert furthest(heat.values[32:, 32:], theirs[0, 0][32:, 32:]) > 0.1
+    assert furthest(heat.values[:20, :28], reference[0, 0][:20, :28]) < 2e-4
+    assert furthest(heat.values[32:, 32:], reference[0, 0][32:, 32:]) > 0.1
 
 
 def test_grad_cam_agrees_with_captum_s(captum):
@@ -140,12 +140,12 @@ def test_grad_cam_agrees_with_captum_s(captum):
             GradCAM().explain(subject_of(module, x, Target(target)), SignedLayerParams(signed=True))
         )
         assert furthest(signed.values, peer.attribute(x, target=target)[0, 0].detach()) < 1e-5
-        wanted = peer.attribute(x, target=target, relu_attributions=True)[0, 0].detach()
-        if wanted.any():
+        expected = peer.attribute(x, target=target, relu_attributions=True)[0, 0].detach()
+        if expected.any():
             heat = final(
                 GradCAM().explain(subject_of(module, x, Target(target)), SignedLayerParams())
             )
-            assert furthest(heat.values, wanted) < 1e-5
+            assert furthest(heat.values, expected) < 1e-5
 
 
 def stretched(values: np.ndarray) -> np.ndarray:
@@ -167,16 +167,16 @@ def pgc_target(pgc, index: int):
 
 def test_grad_cam_agrees_with_pytorch_grad_cam_s(pgc):
     module, x = seeded(Modules()), noise(1, 3, 32, 44)
-    found = 0
+    count = 0
     for target in range(3):
         heat = final(GradCAM().explain(subject_of(module, x, Target(target)), SignedLayerParams()))
         twin = seeded(Modules())  # the peer wants parameters with gradients
         with pgc.GradCAM(model=twin, target_layers=[twin.trunk[3]]) as peer:
-            wanted = peer(input_tensor=x, targets=pgc_target(pgc, target))[0]
+            expected = peer(input_tensor=x, targets=pgc_target(pgc, target))[0]
         if heat.values.any():
-            found += 1
-            assert furthest(as_pgc_shows(heat.values, (32, 44)), wanted) < 1e-3
-    assert found
+            count += 1
+            assert furthest(as_pgc_shows(heat.values, (32, 44)), expected) < 1e-3
+    assert count
 
 
 def test_score_cam_agrees_with_pytorch_grad_cam_s_where_masks_need_no_enlarging(pgc):
@@ -185,11 +185,11 @@ def test_score_cam_agrees_with_pytorch_grad_cam_s_where_masks_need_no_enlarging(
     with torch.no_grad():
         module.top[2].weight *= 50
     exact = {"mode": "exact"} if "mode" in ScoreCAM.Params.model_fields else {}
-    chosen = ScoreCAM.Params(fill="black", **exact)
-    heat = final(ScoreCAM().explain(subject_of(module, x), chosen))
+    params = ScoreCAM.Params(fill="black", **exact)
+    heat = final(ScoreCAM().explain(subject_of(module, x), params))
     with pgc.ScoreCAM(model=module, target_layers=[module.trunk[3]]) as peer:
-        wanted = peer(input_tensor=x, targets=pgc_target(pgc, 1))[0]
-    assert furthest(stretched(heat.values), wanted) < 1e-3
+        expected = peer(input_tensor=x, targets=pgc_target(pgc, 1))[0]
+    assert furthest(stretched(heat.values), expected) < 1e-3
 
 
 @pytest.mark.parametrize(("scale", "theirs_is_off"), [(1e-3, 0.5), (1.0, 0.0), (1e3, 0.0)])
@@ -197,11 +197,11 @@ def test_pytorch_grad_cam_s_grad_cam_plus_plus_depends_on_the_scale_and_ours_doe
     pgc, scale, theirs_is_off
 ):
     features, gradients = noise(1, 5, 7, 7), scale * (noise(1, 5, 7, 7, seed=9) - 0.5)
-    wanted = literal_weights(features[0].double().numpy(), gradients[0].double().numpy())
-    theirs = pgc.GradCAMPlusPlus.get_cam_weights(
+    expected = literal_weights(features[0].double().numpy(), gradients[0].double().numpy())
+    reference = pgc.GradCAMPlusPlus.get_cam_weights(
         None, None, None, None, features.numpy(), gradients.numpy()
     )[0]
-    assert difference(plus_plus_weights(features, gradients).numpy(), wanted) < 1e-4
+    assert difference(plus_plus_weights(features, gradients).numpy(), expected) < 1e-4
     if theirs_is_off:
         # Its 1e-6 beside 2 g^2 of about 1e-7 swallows most of the weight.
-        assert difference(theirs, wanted) > theirs_is_off
+        assert difference(reference, expected) > theirs_is_off

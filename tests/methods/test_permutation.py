@@ -41,8 +41,8 @@ def explained(subject, **params):
 
 
 def regions_of(subject, **params) -> torch.Tensor:
-    given = PermutationParams(**params)
-    return segments(subject, given.segments, given.regions)
+    options = PermutationParams(**params)
+    return segments(subject, options.segments, options.regions)
 
 
 def literal(module, x, target, labels, repeats):
@@ -58,11 +58,14 @@ def literal(module, x, target, labels, repeats):
     (base,) = scores(x)
     means, errors = np.zeros(labels.shape), np.zeros(labels.shape)
     for region in range(int(labels.max()) + 1):
-        inside, elsewhere = np.flatnonzero(places == region), np.flatnonzero(places != region)
-        mixed = flat.repeat(repeats, 1, 1)
-        for draw in mixed:
-            draw[:, inside] = flat[:, rng.choice(elsewhere, len(inside))]
-        falls = base - scores(mixed.view(repeats, *x.shape[1:]))
+        inner_places, outer_places = (
+            np.flatnonzero(places == region),
+            np.flatnonzero(places != region),
+        )
+        copies = flat.repeat(repeats, 1, 1)
+        for draw in copies:
+            draw[:, inner_places] = flat[:, rng.choice(outer_places, len(inner_places))]
+        falls = base - scores(copies.view(repeats, *x.shape[1:]))
         means[labels == region] = np.mean(falls)
         errors[labels == region] = np.std(falls, ddof=1) / np.sqrt(repeats)
     return means, errors
@@ -73,13 +76,13 @@ def literal(module, x, target, labels, repeats):
 def test_the_map_is_the_mean_fall_draw_by_draw_within_the_errors(axes, target, kind):
     module, x = toy(axes, kind), picture(axes)
     subject = subject_of(module, x, target)
-    given = {"segments": 4, "regions": "boxes"}
-    labels = regions_of(subject, **given)
-    heat = explained(subject, repeats=64, **given)
-    wanted, errors = literal(module, x, target, labels, 64)
+    options = {"segments": 4, "regions": "boxes"}
+    labels = regions_of(subject, **options)
+    heat = explained(subject, repeats=64, **options)
+    expected, errors = literal(module, x, target, labels, 64)
     spread = np.hypot(heat.error, errors)
-    assert (np.abs(heat.values - wanted) < 4 * spread).all()
-    assert np.linalg.norm(spread) < np.linalg.norm(wanted)
+    assert (np.abs(heat.values - expected) < 4 * spread).all()
+    assert np.linalg.norm(spread) < np.linalg.norm(expected)
     # Two estimates of one spread from 64 draws each differ by a tenth or so.
     assert np.abs(np.log(heat.error / errors)).max() < 0.5
     assert heat.signed
@@ -93,14 +96,14 @@ def test_on_a_linear_network_falls_are_those_of_the_mean_of_the_rest():
     heat = explained(subject, segments=12, repeats=64)
     weight = module.fc.weight[0].detach().view(3, 32, 48)
     for region in labels.unique():
-        here = labels == region
-        rest = x[0][:, ~here].mean(1)
-        wanted = float((weight[:, here] * (x[0][:, here] - rest[:, None])).sum())
-        value, error = heat.values[here][0], heat.error[here][0]
-        assert abs(value - wanted) < 4 * error
+        mask = labels == region
+        outside_mean = x[0][:, ~mask].mean(1)
+        expected = float((weight[:, mask] * (x[0][:, mask] - outside_mean[:, None])).sum())
+        value, error = heat.values[mask][0], heat.error[mask][0]
+        assert abs(value - expected) < 4 * error
         # The variance of a sum of independent draws from the rest, over 64 repeats.
-        scatter = torch.cov(x[0][:, ~here].double(), correction=0)
-        within = weight[:, here].double()
+        scatter = torch.cov(x[0][:, ~mask].double(), correction=0)
+        within = weight[:, mask].double()
         exact = float(torch.einsum("ci,cd,di->", within, scatter, within) / 64) ** 0.5
         assert error == pytest.approx(exact, rel=0.4)
 
@@ -111,23 +114,23 @@ def test_a_network_that_reads_one_region_peaks_on_it_whichever_it_is(cut):
     labels = regions_of(subject_of(LinearNet(32, 48), x), segments=12, regions=cut)
     assert labels.max() >= 5
     for region in labels.unique():
-        here = labels == region
-        lit = torch.where(here, x + 0.01 + x.max(), x)  # brighter than anything elsewhere
-        subject = subject_of(RegionMean(here), x)
+        mask = labels == region
+        lit = torch.where(mask, x + 0.01 + x.max(), x)  # brighter than anything elsewhere
+        subject = subject_of(RegionMean(mask), x)
         # The regions are those of the picture before, so that all of them are lit in turn.
         sampler = _ReplacementSampler(labels, torch.Generator().manual_seed(0))
         base = float(subject.scores(lit)[0])
         falls = []
-        for other in labels.unique().tolist():
-            mixed = lit[0].flatten(1).clone()
-            places, sources = sampler.sample(other)
-            mixed[:, places] = mixed[:, sources]
-            falls.append(base - float(subject.scores(mixed.view_as(lit))[0]))
+        for label in labels.unique().tolist():
+            flat_x = lit[0].flatten(1).clone()
+            places, sources = sampler.sample(label)
+            flat_x[:, places] = flat_x[:, sources]
+            falls.append(base - float(subject.scores(flat_x.view_as(lit))[0]))
         assert int(np.argmax(falls)) == int(region)
         assert np.abs(np.delete(falls, int(region))).max() < 1e-6
         heat = explained(subject, segments=12, regions=cut)
-        assert np.abs(heat.values[~here]).max() == 0
-        assert heat.values[here].any()
+        assert np.abs(heat.values[~mask]).max() == 0
+        assert heat.values[mask].any()
 
 
 @pytest.mark.parametrize("labels", [boxes((6, 8), 6), torch.tensor([[0, 1, 1], [2, 2, 0]])])
@@ -135,16 +138,16 @@ def test_a_region_takes_pixels_from_all_of_the_rest_and_none_of_its_own(labels):
     sampler = _ReplacementSampler(labels, torch.Generator().manual_seed(2))
     flat = labels.flatten()
     for region in range(int(labels.max()) + 1):
-        inside = flat == region
-        seen = torch.zeros(len(flat))
+        region_mask = flat == region
+        counts = torch.zeros(len(flat))
         for _ in range(600):
             places, sources = sampler.sample(region)
-            assert places.sort().values.tolist() == inside.nonzero()[:, 0].tolist()
-            seen += sources.bincount(minlength=len(flat))
-        assert not seen[inside].any()
-        wanted = 600 * int(inside.sum()) / int((~inside).sum())
+            assert places.sort().values.tolist() == region_mask.nonzero()[:, 0].tolist()
+            counts += sources.bincount(minlength=len(flat))
+        assert not counts[region_mask].any()
+        expected = 600 * int(region_mask.sum()) / int((~region_mask).sum())
         # Five standard deviations of a count; a place left out would be nine or more away.
-        assert (seen[~inside] - wanted).abs().max() < 5 * wanted**0.5 < 0.6 * wanted
+        assert (counts[~region_mask] - expected).abs().max() < 5 * expected**0.5 < 0.6 * expected
 
 
 def test_permuting_a_feature_map_over_positions_tells_nothing_of_a_pooled_head():
@@ -154,19 +157,19 @@ def test_permuting_a_feature_map_over_positions_tells_nothing_of_a_pooled_head()
         features = module.features(x)
         flat = features.flatten(2)
         order = torch.randperm(flat.shape[2], generator=torch.Generator().manual_seed(1))
-        mixed = flat[..., order].view_as(features)
-        assert not torch.equal(mixed, features)
-        assert torch.allclose(module.head(mixed), module.head(features), atol=1e-6)
+        permuted_map = flat[..., order].view_as(features)
+        assert not torch.equal(permuted_map, features)
+        assert torch.allclose(module.head(permuted_map), module.head(features), atol=1e-6)
 
 
 @pytest.mark.slow
 def test_standard_errors_are_the_scatter_from_seed_to_seed():
     subject = subject_of(seeded(MlpHeadNet()), smooth(16, 24))
-    given = {"segments": 6, "regions": "boxes", "repeats": 8}
-    heats = [explained(replace(subject, seed=seed), **given) for seed in range(100)]
+    options = {"segments": 6, "regions": "boxes", "repeats": 8}
+    heats = [explained(replace(subject, seed=seed), **options) for seed in range(100)]
     scatter = np.std([h.values for h in heats], axis=0, ddof=1)
-    stated = np.sqrt(np.mean([np.square(h.error) for h in heats], axis=0))
-    assert np.abs(stated / scatter - 1).max() < 0.2
+    expected = np.sqrt(np.mean([np.square(h.error) for h in heats], axis=0))
+    assert np.abs(expected / scatter - 1).max() < 0.2
 
 
 @pytest.mark.slow
@@ -181,11 +184,11 @@ def test_at_the_default_budget_seeds_agree(kind):
 
 @pytest.mark.parametrize("batch_size", [1, 7, 100])
 def test_the_answer_does_not_depend_on_the_batch_size(batch_size):
-    subject, given = subject_of(seeded(MlpHeadNet()), noise(1, 3, 16, 24)), {"segments": 24}
-    wanted = explained(subject, **given)
-    got = explained(replace(subject, batch_size=batch_size), **given)
-    assert difference(got.values, wanted.values) < 1e-4
-    assert difference(got.error, wanted.error) < 1e-3
+    subject, options = subject_of(seeded(MlpHeadNet()), noise(1, 3, 16, 24)), {"segments": 24}
+    expected = explained(subject, **options)
+    actual = explained(replace(subject, batch_size=batch_size), **options)
+    assert difference(actual.values, expected.values) < 1e-4
+    assert difference(actual.error, expected.error) < 1e-3
 
 
 def test_means_and_errors_of_what_is_measured_so_far():
@@ -204,8 +207,8 @@ def test_means_and_errors_of_what_is_measured_so_far():
 
 def test_every_region_has_a_value_early_and_errors_come_with_the_second():
     subject = subject_of(seeded(MlpHeadNet()), 0.1 + noise(1, 3, 48, 64))
-    given = PermutationParams(segments=48, regions="boxes", repeats=4)
-    parts = list(METHOD.explain(subject, given))
+    params = PermutationParams(segments=48, regions="boxes", repeats=4)
+    parts = list(METHOD.explain(subject, params))
     assert [p.fraction for p in parts] == pytest.approx([(i + 1) / 12 for i in range(12)])
     assert (parts[2].result.values != 0).all()
     assert [p.result.error is None for p in parts] == [True] * 5 + [False] * 7

@@ -78,7 +78,7 @@ def page():
 
 
 @pytest.fixture(scope="module")
-def fitted(page):
+def artifact(page):
     *_, last = page.fit("toy", "protopnet", Planted(), FIT, visitor=ME)
     return last.artifact
 
@@ -108,7 +108,7 @@ def random_metric(rng, patches=5, member=None) -> PatchMetric:
 def test_similarities_are_those_of_the_formula_on_any_axes(rng, size):
     metric = random_metric(rng, member=[0, 1, 1, 2, 0])
     features = rng.normal(size=(2, 6, *size)).astype(np.float32)
-    found = similarities(torch.from_numpy(features), metric).numpy()
+    actual = similarities(torch.from_numpy(features), metric).numpy()
     mean, whiten, rotation, patches = (
         t.double().numpy() for t in (metric.mean, metric.whiten, metric.rotation, metric.patches)
     )
@@ -120,8 +120,8 @@ def test_similarities_are_those_of_the_formula_on_any_axes(rng, size):
                 z = rotation @ (whiten @ (place - mean))
                 cosines.append(float(z @ patch / np.sqrt(z @ z)))
             values.append(np.mean(sorted(cosines)[-3:]))
-        wanted = [max(values[0], values[4]), max(values[1], values[2]), values[3]]
-        np.testing.assert_allclose(found[n], wanted, atol=1e-5)
+        expected = [max(values[0], values[4]), max(values[1], values[2]), values[3]]
+        np.testing.assert_allclose(actual[n], expected, atol=1e-5)
 
 
 def test_whitened_patches_have_unit_variance_and_no_correlation(rng):
@@ -142,10 +142,10 @@ def test_the_probe_minimises_its_loss(rng):
     x = rng.normal(size=(90, 3)).astype(np.float32)
     y = (x @ rng.normal(size=(3, 3))).argmax(1)
     weights = fit_linear_probe(x, y, 3).astype(np.float64)
-    ones = np.concatenate([x, np.ones((90, 1))], 1)
+    design = np.concatenate([x, np.ones((90, 1))], 1)
 
     def loss(w):
-        scores = ones @ w.T
+        scores = design @ w.T
         logp = scores - np.log(np.exp(scores).sum(1, keepdims=True))
         per_class = [-logp[y == c, c].mean() / 3 for c in range(3)]
         return sum(per_class) + 0.005 * (w**2).sum()
@@ -173,8 +173,8 @@ def test_telling_patches_are_those_that_speak_for_the_class(rng):
     white[np.arange(20), 1, places] = 5
     weights = np.zeros((3, 5), np.float32)
     weights[2, 1] = 1
-    found = discriminative_patches(white, weights, 2, share=0.1)
-    np.testing.assert_allclose(np.sort(found[:, 1]), np.sort(white[np.arange(20), 1, places]))
+    patches = discriminative_patches(white, weights, 2, share=0.1)
+    np.testing.assert_allclose(np.sort(patches[:, 1]), np.sort(white[np.arange(20), 1, places]))
 
 
 def head_loss(head, x, y, classes):
@@ -193,14 +193,14 @@ def test_the_head_is_the_minimum_of_its_objective(rng, penalty):
     owner = np.array([0, 0, 1, 1, 2, 2])
     x = rng.normal(size=(120, 6)) * 0.1 + 0.5 + 0.15 * (owner[None] == y[:, None])
     head = solve_head(x, y, owner, 3, penalty, steps=20_000)
-    own = owner[None] == np.arange(3)[:, None]
-    assert (head.weight[own] >= 0).all()
+    own_class = owner[None] == np.arange(3)[:, None]
+    assert (head.weight[own_class] >= 0).all()
     best = head_loss(head, x, y, 3)
 
     # A general solver on the split weights w = p - q, p, q >= 0, finds nothing better.
     def objective(flat):
         p, q, b = np.split(flat, [18, 36])
-        weight = np.where(own, p.reshape(3, 6), (p - q).reshape(3, 6))
+        weight = np.where(own_class, p.reshape(3, 6), (p - q).reshape(3, 6))
         return head_loss(Head(weight, b, penalty), x, y, 3)
 
     start = np.concatenate(
@@ -217,9 +217,9 @@ def test_a_stronger_penalty_uses_fewer_prototypes(rng):
     y = rng.integers(0, 2, 200)
     owner = np.array([0] * 5 + [1] * 5)
     x = rng.normal(size=(200, 10)) + 0.5 * (owner[None] == y[:, None])
-    used = [(np.abs(solve_head(x, y, owner, 2, p).weight) > 1e-9).sum() for p in PENALTIES]
-    assert used == sorted(used)
-    assert used[0] < used[-1]
+    counts = [(np.abs(solve_head(x, y, owner, 2, p).weight) > 1e-9).sum() for p in PENALTIES]
+    assert counts == sorted(counts)
+    assert counts[0] < counts[-1]
 
 
 def test_a_warm_start_changes_nothing_but_the_time(rng):
@@ -252,21 +252,21 @@ def test_projection_uses_no_picture_twice_and_every_prototype_is_a_patch(rng):
     cache = FeatureCache(plain, torch.zeros(12, 0, 4, 3, 3), labels, 2)
     metric = random_metric(rng, patches=6)
     owner = torch.tensor([0, 0, 0, 1, 1, 1])
-    moved, owners, sources = project(cache, metric, owner)
+    projected_metric, owners, sources = project(cache, metric, owner)
     for c in (0, 1):
         pictures = [s.picture for s, o in zip(sources, owners, strict=True) if o == c]
         assert len(set(pictures)) == len(pictures)
-    for patch, own, source in zip(moved.patches, owners, sources, strict=True):
-        assert labels[source.picture] == own
-        here = metric.rotation @ plain[source.picture].flatten(1)[:, source.place]
-        assert float(patch @ here / here.norm()) == pytest.approx(1, abs=1e-5)
+    for patch, label, source in zip(projected_metric.patches, owners, sources, strict=True):
+        assert labels[source.picture] == label
+        vector = metric.rotation @ plain[source.picture].flatten(1)[:, source.place]
+        assert float(patch @ vector / vector.norm()) == pytest.approx(1, abs=1e-5)
 
 
 def test_prototypes_that_meet_are_merged(rng):
     plain = torch.from_numpy(rng.normal(size=(1, 4, 1, 1)).astype(np.float32)).repeat(6, 1, 2, 2)
     cache = FeatureCache(plain, torch.zeros(6, 0, 4, 2, 2), torch.zeros(6, dtype=torch.long), 1)
-    moved, owners, _ = project(cache, random_metric(rng, patches=3), torch.zeros(3).long())
-    assert len(moved.patches) == len(owners) == 1
+    merged_metric, owners, _ = project(cache, random_metric(rng, patches=3), torch.zeros(3).long())
+    assert len(merged_metric.patches) == len(owners) == 1
 
 
 def test_planted_evidence_is_learnt_and_measured(sparse):
@@ -299,30 +299,32 @@ def test_every_prototype_is_the_planted_cell_of_its_training_picture(sparse):
 
 @pytest.mark.parametrize("target", [0, 1, 2, None])
 @pytest.mark.parametrize("index", [90, 101, 130])
-def test_points_add_up_to_the_class_score(page, fitted, index, target):
+def test_points_add_up_to_the_class_score(page, artifact, index, target):
     result = explained(page, index, target, patches=False, count=4).result
     total = sum(item.value for item in result.items) + result.rest
     assert total == pytest.approx(result.score, abs=1e-4)
     assert result.predicted == Planted.labels[index % 3]
 
 
-def test_points_are_weight_times_similarity(page, fitted):
+def test_points_are_weight_times_similarity(page, artifact):
     net, index = page.backbone("toy"), 97
     x = torch.from_numpy(Planted().pixels(index) / 255).float().permute(2, 0, 1)[None]
     from whylens.plugins.protopnet.similarity import metric_from_arrays
 
-    sims = similarities(net.features(x).map, metric_from_arrays(fitted.arrays))[0].double().numpy()
-    scores = fitted.arrays["weight"].astype(np.float64) @ sims + fitted.arrays["bias"]
+    sims = (
+        similarities(net.features(x).map, metric_from_arrays(artifact.arrays))[0].double().numpy()
+    )
+    scores = artifact.arrays["weight"].astype(np.float64) @ sims + artifact.arrays["bias"]
     result = explained(page, index, 1, patches=False, count=20).result
     assert result.score == pytest.approx(scores[1], abs=1e-4)
-    points = fitted.arrays["weight"][1] * sims
-    names = fitted.facts["names"]
+    points = artifact.arrays["weight"][1] * sims
+    names = artifact.facts["names"]
     for item in result.items:
         i = names.index(item.caption.split(": likeness")[0])
         assert item.value == pytest.approx(points[i], abs=1e-4)
 
 
-def test_the_checked_patch_lies_on_the_evidence_and_covering_it_matters(page, fitted, sparse):
+def test_the_checked_patch_lies_on_the_evidence_and_covering_it_matters(page, artifact, sparse):
     page.artifact_store.put_for_visitor(
         REGISTRY.explainers["protopnet"], page.backbone("toy"), ME, sparse
     )
@@ -342,20 +344,20 @@ def test_the_checked_patch_lies_on_the_evidence_and_covering_it_matters(page, fi
                 and item.diagnostics["drop when covered"] > item.diagnostics["drop elsewhere"]
             )
     page.artifact_store.put_for_visitor(
-        REGISTRY.explainers["protopnet"], page.backbone("toy"), ME, fitted
+        REGISTRY.explainers["protopnet"], page.backbone("toy"), ME, artifact
     )
     assert total >= 10
     assert hits >= 0.9 * total
 
 
-def test_answers_come_in_parts_and_the_last_is_whole(page, fitted):
+def test_answers_come_in_parts_and_the_last_is_whole(page, artifact):
     question = Question("toy", Planted().pixels(93), visitor=ME)
     shares = [a.fraction for a in page.explain(question, "protopnet", {"count": 3})]
     assert shares == sorted(shares)
     assert 0 < shares[0] < shares[-1] == 1
 
 
-def test_disagreement_with_the_network_is_said(page, fitted):
+def test_disagreement_with_the_network_is_said(page, artifact):
     # The network has random weights; it often says something else than the prototypes.
     notes = []
     for index in range(90, 110):
@@ -367,37 +369,37 @@ def test_disagreement_with_the_network_is_said(page, fitted):
     assert any(notes)
 
 
-def test_deleting_solves_the_head_again_and_says_what_it_cost(fitted):
-    names = fitted.facts["names"]
-    owner = np.asarray(fitted.arrays["owner"])
+def test_deleting_solves_the_head_again_and_says_what_it_cost(artifact):
+    names = artifact.facts["names"]
+    owner = np.asarray(artifact.arrays["owner"])
     victim = next(i for i, o in enumerate(owner) if (owner == o).sum() > 1)
     # From the artifact alone: it has neither the network nor pictures to learn from.
-    after = edit_prototypes(fitted, "delete", (names[victim],), "")
+    after = edit_prototypes(artifact, "delete", (names[victim],), "")
     assert after.facts["names"] == [n for n in names if n != names[victim]]
     assert "% before" in after.facts["edited"]
-    kept = [i for i in range(len(names)) if i != victim]
+    indices = [i for i in range(len(names)) if i != victim]
     head = solve_head(
-        np.asarray(fitted.arrays["train_similarities"], np.float64)[:, kept],
-        np.asarray(fitted.arrays["train_labels"], np.int64),
-        owner[kept].astype(np.int64),
+        np.asarray(artifact.arrays["train_similarities"], np.float64)[:, indices],
+        np.asarray(artifact.arrays["train_labels"], np.int64),
+        owner[indices].astype(np.int64),
         3,
-        fitted.facts["report"]["penalty"],
+        artifact.facts["report"]["penalty"],
     )
     np.testing.assert_allclose(after.arrays["weight"], head.weight, atol=1e-4)
 
 
-def test_merged_prototypes_fire_as_their_strongest_and_still_add_up(page, fitted):
-    owner = np.asarray(fitted.arrays["owner"])
-    names = fitted.facts["names"]
+def test_merged_prototypes_fire_as_their_strongest_and_still_add_up(page, artifact):
+    owner = np.asarray(artifact.arrays["owner"])
+    names = artifact.facts["names"]
     pair = [i for i in range(len(names)) if owner[i] == 1][:2]
-    after = edit_prototypes(fitted, "merge", tuple(names[i] for i in pair), "a red spot")
+    after = edit_prototypes(artifact, "merge", tuple(names[i] for i in pair), "a red spot")
     assert "a red spot" in after.facts["names"]
     assert len(after.facts["names"]) == len(names) - 1
-    sims = np.asarray(fitted.arrays["train_similarities"])
-    merged = np.asarray(after.arrays["train_similarities"])[
+    sims = np.asarray(artifact.arrays["train_similarities"])
+    merged_similarities = np.asarray(after.arrays["train_similarities"])[
         :, after.facts["names"].index("a red spot")
     ]
-    np.testing.assert_array_equal(merged, sims[:, pair].max(1))
+    np.testing.assert_array_equal(merged_similarities, sims[:, pair].max(1))
     explainer, net = REGISTRY.explainers["protopnet"], page.backbone("toy")
     page.artifact_store.put_for_visitor(explainer, net, "other", after)
     question = Question("toy", Planted().pixels(91), visitor="other")
@@ -406,20 +408,24 @@ def test_merged_prototypes_fire_as_their_strongest_and_still_add_up(page, fitted
     assert total == pytest.approx(answer.result.score, abs=1e-4)
 
 
-def test_edits_can_follow_one_another(fitted):
-    owner, names = np.asarray(fitted.arrays["owner"]), fitted.facts["names"]
-    mine = [names[i] for i in range(len(names)) if owner[i] == 1]
-    merged = edit_prototypes(fitted, "merge", tuple(mine), "all of them")
-    renamed = edit_prototypes(merged, "rename", ("all of them",), "  the   first ")
-    assert "the first" in renamed.facts["names"]
-    gone = next(n for n, o in zip(names, owner, strict=True) if (owner == o).sum() > 1 and o != 1)
-    last = edit_prototypes(renamed, "delete", (gone,), "")
-    assert len(last.arrays["patches"]) == len(fitted.arrays["patches"]) - 1
-    assert len(last.facts["names"]) == len(names) - len(mine)
+def test_edits_can_follow_one_another(artifact):
+    owner, names = np.asarray(artifact.arrays["owner"]), artifact.facts["names"]
+    class_names = [names[i] for i in range(len(names)) if owner[i] == 1]
+    merged_artifact = edit_prototypes(artifact, "merge", tuple(class_names), "all of them")
+    renamed_artifact = edit_prototypes(
+        merged_artifact, "rename", ("all of them",), "  the   first "
+    )
+    assert "the first" in renamed_artifact.facts["names"]
+    deleted_name = next(
+        n for n, o in zip(names, owner, strict=True) if (owner == o).sum() > 1 and o != 1
+    )
+    last = edit_prototypes(renamed_artifact, "delete", (deleted_name,), "")
+    assert len(last.arrays["patches"]) == len(artifact.arrays["patches"]) - 1
+    assert len(last.facts["names"]) == len(names) - len(class_names)
 
 
 @pytest.mark.parametrize(
-    ("action", "chosen", "text", "said"),
+    ("action", "chosen", "text", "message"),
     [
         ("delete", (), "", "Nothing is ticked"),
         ("delete", ("nobody",), "", "no prototype called 'nobody'"),
@@ -429,29 +435,29 @@ def test_edits_can_follow_one_another(fitted):
         ("rename", ("ant 1",), "bee 1", "called 'bee 1.*' already"),
     ],
 )
-def test_edits_that_make_no_sense_are_refused(fitted, action, chosen, text, said):
+def test_edits_that_make_no_sense_are_refused(artifact, action, chosen, text, message):
     # Names go on with the part that a prototype is a patch of.
-    full = {name.split(",")[0]: name for name in fitted.facts["names"]}
+    full = {name.split(",")[0]: name for name in artifact.facts["names"]}
     ticked = tuple(full.get(name, name) for name in chosen)
-    with pytest.raises(InvalidParameter, match=said):
-        edit_prototypes(fitted, action, ticked, full.get(text, text))
+    with pytest.raises(InvalidParameter, match=message):
+        edit_prototypes(artifact, action, ticked, full.get(text, text))
 
 
-def test_no_class_can_lose_its_last_prototype(fitted):
-    ants = tuple(n for n in fitted.facts["names"] if n.startswith("ant"))
+def test_no_class_can_lose_its_last_prototype(artifact):
+    ants = tuple(n for n in artifact.facts["names"] if n.startswith("ant"))
     with pytest.raises(InvalidParameter, match="ant would be left without"):
-        edit_prototypes(fitted, "delete", ants, "")
+        edit_prototypes(artifact, "delete", ants, "")
 
 
-def test_edits_are_a_visitors_own(page, fitted):
-    names = fitted.facts["names"]
+def test_edits_are_a_visitors_own(page, artifact):
+    names = artifact.facts["names"]
     page.edit("toy", "protopnet", "rename", (names[0],), "mine", visitor=ME)
     with pytest.raises(InvalidParameter, match="no action 'explode'"):
         page.edit("toy", "protopnet", "explode", (names[0],), "", visitor=ME)
     net, explainer = page.backbone("toy"), REGISTRY.explainers["protopnet"]
     assert "mine" in page.artifact_store.get(explainer, net, ME).facts["names"]
-    page.artifact_store.put_for_visitor(explainer, net, ME, fitted)
-    assert names[0] in fitted.facts["names"]
+    page.artifact_store.put_for_visitor(explainer, net, ME, artifact)
+    assert names[0] in artifact.facts["names"]
 
 
 class Unlearnable(Planted):
@@ -475,21 +481,21 @@ def test_prototypes_of_noise_are_not_shown(page):
         list(page.fit("toy", "protopnet", Unlearnable(), {"steps": 20}, visitor="noise"))
 
 
-@pytest.mark.parametrize(("data", "said"), [(Tiny, "fewer than 4"), (OneClass, "has one class")])
-def test_too_little_to_learn_from_is_refused(page, data, said):
-    with pytest.raises(BadInput, match=said):
+@pytest.mark.parametrize(("data", "message"), [(Tiny, "fewer than 4"), (OneClass, "has one class")])
+def test_too_little_to_learn_from_is_refused(page, data, message):
+    with pytest.raises(BadInput, match=message):
         list(page.fit("toy", "protopnet", data(), visitor="few"))
 
 
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_prototypes(page):
     params = {"steps": 10, "versions": 1, "penalty": 0.003}
-    one, two = (
+    first, second = (
         list(page.fit("toy", "protopnet", Planted(), params, visitor=visitor))[-1].artifact
         for visitor in ("once", "again")
     )
-    assert one.facts["keys"] == two.facts["keys"]
-    np.testing.assert_allclose(one.arrays["weight"], two.arrays["weight"], atol=1e-4)
+    assert first.facts["keys"] == second.facts["keys"]
+    np.testing.assert_allclose(first.arrays["weight"], second.arrays["weight"], atol=1e-4)
 
 
 def test_parts_in_a_box_are_those_with_pixels_there():

@@ -25,15 +25,15 @@ def test_the_map_is_a_head_s_attention_or_the_mean_of_all(kind):
     subject, layers = subject_of(module, X), literal_attentions(module, X)
     for layer in (1, 2):
         heads = layers[-layer]
-        for head, wanted in ((0, heads.mean(0)), (1, heads[0]), (2, heads[1])):
+        for head, attention in ((0, heads.mean(0)), (1, heads[0]), (2, heads[1])):
             values = raw_attention(subject, layer=layer, head=head).values
-            rows = wanted[list(readers)].mean(0)[prefix:].reshape(4, 6)
+            rows = attention[list(readers)].mean(0)[prefix:].reshape(4, 6)
             assert difference(values, rows) < 1e-5
 
 
 def test_shares_of_places_and_prefix_tokens_add_up_to_one():
-    averaged = raw_attention(subject_of(small("average"), X))
-    assert averaged.diagnostics["share of all places"] == pytest.approx(1, abs=1e-5)
+    mean_map = raw_attention(subject_of(small("average"), X))
+    assert mean_map.diagnostics["share of all places"] == pytest.approx(1, abs=1e-5)
     heat = raw_attention(subject_of(small("registers"), X))
     assert 0 < heat.diagnostics["share of all places"] < 1
     assert (heat.diagnostics["layers"], heat.diagnostics["heads"]) == (2, 2)
@@ -41,9 +41,9 @@ def test_shares_of_places_and_prefix_tokens_add_up_to_one():
 
 def test_it_is_the_same_for_every_class_and_says_so():
     module = small("class token")
-    one, two = (raw_attention(subject_of(module, X, Target(c))) for c in (0, 2))
-    assert (one.values == two.values).all()
-    assert "same for every class" in one.note
+    first, second = (raw_attention(subject_of(module, X, Target(c))) for c in (0, 2))
+    assert (first.values == second.values).all()
+    assert "same for every class" in first.note
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,8 @@ def page(squeezenet) -> Engine:
 @pytest.fixture(scope="module")
 def objects(shared) -> list[tuple[str, str, list[float]]]:
     """(file, label, box) of every object."""
-    listed = json.loads((shared / "photos" / "boxes.json").read_text())
-    return [(e["file"], o["label"], o["box"]) for e in listed for o in e["objects"]]
+    entries = json.loads((shared / "photos" / "boxes.json").read_text())
+    return [(e["file"], o["label"], o["box"]) for e in entries for o in e["objects"]]
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +40,13 @@ def ask(page, shared, squeezenet):
     ):
         """Return the first answer for which at least `stop` of the work is done."""
         pixels = np.asarray(Image.open(shared / "photos" / file).convert("RGB"))
-        other = None if versus is None else class_index(versus, squeezenet.labels)
+        versus_index = None if versus is None else class_index(versus, squeezenet.labels)
         question = Question(
             "squeezenet",
             pixels,
             target=class_index(label, squeezenet.labels),
-            quantity="logit" if other is None else "contrast",
-            versus=other,
+            quantity="logit" if versus_index is None else "contrast",
+            versus=versus_index,
         )
         with closing(page.explain(question, method, params)) as parts:
             return next(part for part in parts if part.fraction >= stop)
@@ -55,8 +55,8 @@ def ask(page, shared, squeezenet):
 
 
 def on_photo(answer) -> np.ndarray:
-    whole, seen = on_original(answer.result.values, answer.view)
-    return np.where(seen, whole, -math.inf)
+    whole, visible = on_original(answer.result.values, answer.view)
+    return np.where(visible, whole, -math.inf)
 
 
 def peak(answer) -> tuple[float, float]:
@@ -66,17 +66,19 @@ def peak(answer) -> tuple[float, float]:
     return float((column + 0.5) / whole.shape[1]), float((row + 0.5) / whole.shape[0])
 
 
-def inside(answer, box) -> bool:
+def peaks_in(answer, box) -> bool:
     """Return whether the map's maximum lies in the object's box."""
     across, down = peak(answer)
     return box[0] <= across <= box[2] and box[1] <= down <= box[3]
 
 
-def game(ask, objects, method: str, **how) -> list[bool]:
+def game(ask, objects, method: str, **options) -> list[bool]:
     """Return for each object whether the map peaks on it; the score is printed."""
-    hits = [inside(ask(file, label, method, **how), box) for file, label, box in objects]
-    missed = [o[1] for o, hit in zip(objects, hits, strict=True) if not hit]
-    print(f"pointing game, {method} {how or ''}: {sum(hits)} of {len(hits)}, missed {missed}")  # noqa: T201
+    hits = [peaks_in(ask(file, label, method, **options), box) for file, label, box in objects]
+    misses = [o[1] for o, is_hit in zip(objects, hits, strict=True) if not is_hit]
+    print(  # noqa: T201
+        f"pointing game, {method} {options or ''}: {sum(hits)} of {len(hits)}, missed {misses}"
+    )
     return hits
 
 
@@ -94,9 +96,9 @@ def test_the_map_peaks_on_the_object(ask, objects, method):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["rise", "sise"])
 def test_random_masks_and_the_network_s_own_beat_a_random_map(ask, objects, method):
-    some = objects[:4]
-    by_chance = sum((x1 - x0) * (y1 - y0) for _, _, (x0, y0, x1, y1) in some)
-    assert sum(game(ask, some, method)) >= by_chance + 1
+    four = objects[:4]
+    by_chance = sum((x1 - x0) * (y1 - y0) for _, _, (x0, y0, x1, y1) in four)
+    assert sum(game(ask, four, method)) >= by_chance + 1
 
 
 @pytest.mark.slow
@@ -108,9 +110,9 @@ def test_a_quarter_of_the_windows_already_peaks_on_the_object(ask, objects):
 
 @pytest.mark.slow
 def test_an_eighth_of_the_channels_already_peaks_on_the_object(ask, objects):
-    few = [o for o in objects if o[1] in ("ladybug", "tiger", "goose")]
+    three = [o for o in objects if o[1] in ("ladybug", "tiger", "goose")]
     exact = {"mode": "exact"} if "mode" in ScoreCAM.Params.model_fields else {}
-    assert game(ask, few, "score-cam", stop=0.125, **exact) == [True] * 3
+    assert game(ask, three, "score-cam", stop=0.125, **exact) == [True] * 3
 
 
 def box_of(objects, label: str):
@@ -124,10 +126,10 @@ DOG, CAT = "bull mastiff", "tiger cat"
 def test_of_two_animals_each_is_found_when_asked_for(ask, objects, method):
     dog, cat = (ask("dog_and_cat.png", label, method) for label in (DOG, CAT))
     print(f"{method}: the dog's map peaks at {peak(dog)}, the cat's at {peak(cat)}")  # noqa: T201
-    assert inside(dog, box_of(objects, DOG))
-    assert inside(cat, box_of(objects, CAT))
+    assert peaks_in(dog, box_of(objects, DOG))
+    assert peaks_in(cat, box_of(objects, CAT))
     # The boxes overlap by a seventh of the height; the dog is above.
-    assert not inside(dog, box_of(objects, CAT))
+    assert not peaks_in(dog, box_of(objects, CAT))
     assert peak(cat)[1] - peak(dog)[1] > 0.14
 
 
@@ -158,4 +160,4 @@ def test_dog_rather_than_cat_is_positive_on_the_dog_and_negative_on_the_cat(
     on_dog, on_cat = mean_inside(whole, dog, cat), mean_inside(whole, cat, dog)
     print(f"dog rather than cat, {method}: {on_dog:+.4f} on the dog, {on_cat:+.4f} on the cat")  # noqa: T201
     assert on_dog > 0 > on_cat
-    assert inside(answer, dog)
+    assert peaks_in(answer, dog)

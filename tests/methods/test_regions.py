@@ -64,11 +64,13 @@ def test_pictures_without_colours_are_cut_all_the_same(channels):
 
 def test_segment_means_are_the_means_taken_one_region_at_a_time():
     x, labels = noise(1, 3, 10, 13), boxes((10, 13), 12)
-    got = segment_means(x, labels)
+    actual = segment_means(x, labels)
     for region in range(12):
         for channel in range(3):
-            here = x[0, channel][labels == region].double()
-            assert got[0, channel][labels == region].numpy() == pytest.approx(float(here.mean()))
+            pixels = x[0, channel][labels == region].double()
+            assert actual[0, channel][labels == region].numpy() == pytest.approx(
+                float(pixels.mean())
+            )
 
 
 @pytest.mark.parametrize("fill", ["segment mean", "grey", "black", "blur"])
@@ -78,27 +80,27 @@ def test_fills_are_defined_in_pixel_space(fill):
     unit, labels = noise(1, 3, 16, 24), boxes((16, 24), 6)
     whole = subject_of(seeded(GapNet()), (unit - mean) / std, input_spec=input_spec)
     plain = subject_of(seeded(GapNet()), unit)
-    got = region_fill(whole, labels, fill) * std + mean
+    actual = region_fill(whole, labels, fill) * std + mean
     if fill != "black":
-        assert difference(got, region_fill(plain, labels, fill).numpy()) < 1e-5
+        assert difference(actual, region_fill(plain, labels, fill).numpy()) < 1e-5
     level = {"grey": 0.5, "black": 0.0}.get(fill)
-    assert level is None or (got - level).abs().max() < 1e-6
+    assert level is None or (actual - level).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 16])
 def test_scores_are_those_of_pictures_made_region_by_region(batch_size):
     module, x = seeded(LinearNet(10, 13)), noise(1, 3, 10, 13)
     labels, empty = boxes((10, 13), 12), noise(1, 3, 10, 13, seed=8)
-    shown = torch.randint(0, 2, (7, 12), generator=torch.Generator().manual_seed(1))
+    coalitions = torch.randint(0, 2, (7, 12), generator=torch.Generator().manual_seed(1))
     subject = subject_of(module, x, batch_size=batch_size)
-    pieces = list(region_scores(subject, shown, labels, empty))
+    pieces = list(region_scores(subject, coalitions, labels, empty))
     assert max(len(piece) for piece in pieces) <= batch_size
-    got = torch.cat(pieces)
-    for row, score in zip(shown, got, strict=True):
-        made = empty.clone()
+    actual = torch.cat(pieces)
+    for row, score in zip(coalitions, actual, strict=True):
+        masked_x = empty.clone()
         for region in row.nonzero()[:, 0].tolist():
-            made[..., labels == region] = x[..., labels == region]
-        assert float(score) == pytest.approx(float(module(made)[0, 1]), rel=1e-4)
+            masked_x[..., labels == region] = x[..., labels == region]
+        assert float(score) == pytest.approx(float(module(masked_x)[0, 1]), rel=1e-4)
 
 
 def test_masks_and_maps_put_a_region_s_number_on_its_places():
@@ -108,5 +110,5 @@ def test_masks_and_maps_put_a_region_s_number_on_its_places():
 
 
 def test_differences_within_rounding_are_none():
-    got = zero_rounding(torch.tensor([2e-7, -2e-7, 3e-6, -3e-6]), 1e-6)
-    assert got.tolist() == pytest.approx([0, 0, 3e-6, -3e-6])
+    actual = zero_rounding(torch.tensor([2e-7, -2e-7, 3e-6, -3e-6]), 1e-6)
+    assert actual.tolist() == pytest.approx([0, 0, 3e-6, -3e-6])

@@ -44,8 +44,10 @@ def test_the_map_is_the_authors_running_mean_less_the_mean_of_all_cosines(axes, 
     whole = vector(x.double())
     weights, importance, cosines = np.full(subject.size, 1e-10), np.zeros(subject.size), []
     for mask in masks.double():
-        masked = vector(fill + mask[None] * (x.double() - fill))
-        cosines.append(masked @ whole / np.linalg.norm(masked) / np.linalg.norm(whole))
+        masked_vector = vector(fill + mask[None] * (x.double() - fill))
+        cosines.append(
+            masked_vector @ whole / np.linalg.norm(masked_vector) / np.linalg.norm(whole)
+        )
         weights += mask[0].numpy()
         importance += mask[0].numpy() * (cosines[-1] - importance) / weights
     heat = relax(subject, masks=64, cells=3, fill="grey")

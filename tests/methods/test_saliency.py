@@ -77,6 +77,6 @@ def test_it_agrees_with_captum_s():
     peer = pytest.importorskip("captum.attr", reason="captum is not installed")
     module, x = toy(2, MlpHeadNet), picture(2)
     for target in range(3):
-        wanted = peer.Saliency(module).attribute(x.clone().requires_grad_(), target=target)
+        expected = peer.Saliency(module).attribute(x.clone().requires_grad_(), target=target)
         heat = saliency(subject_of(module, x, Target(target)))
-        assert difference(heat.values, wanted[0].amax(0).detach().numpy()) < 1e-5
+        assert difference(heat.values, expected[0].amax(0).detach().numpy()) < 1e-5

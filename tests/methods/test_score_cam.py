@@ -35,13 +35,13 @@ def score_cam(subject, **params):
 
 def enlarged(line: np.ndarray, size: int) -> np.ndarray:
     """Return one axis resized linearly between cell centres (half pixels), edges continued."""
-    found = np.zeros(size)
+    values = np.zeros(size)
     for i in range(size):
         at = (i + 0.5) * len(line) / size - 0.5
         low = int(np.floor(at))
-        near, far = (min(max(n, 0), len(line) - 1) for n in (low, low + 1))
-        found[i] = (1 - (at - low)) * line[near] + (at - low) * line[far]
-    return found
+        low_index, high_index = (min(max(n, 0), len(line) - 1) for n in (low, low + 1))
+        values[i] = (1 - (at - low)) * line[low_index] + (at - low) * line[high_index]
+    return values
 
 
 def literal_mask(channel: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
@@ -57,7 +57,7 @@ def literal(module, x, target, weighting="softmax", fill=None) -> np.ndarray:
     empty = x.flatten(2).mean(-1)[(...,) + (None,) * (x.ndim - 2)] if fill is None else fill
     empty = empty.expand_as(x)
 
-    def measured(picture):
+    def probability(picture):
         logits = twin(picture)[0].detach()
         quantity = Target(target.index, "probability") if weighting == "probability" else target
         return float(score64(logits, quantity))
@@ -69,11 +69,11 @@ def literal(module, x, target, weighting="softmax", fill=None) -> np.ndarray:
             scores.append(None)
             continue
         mask = torch.from_numpy(literal_mask(channel, tuple(x.shape[2:])))
-        scores.append(measured(mask * x + (1 - mask) * empty))
+        scores.append(probability(mask * x + (1 - mask) * empty))
     alive = [s for s in scores if s is not None]
-    floor = measured(empty)
-    found = np.zeros(features.shape[1:])
-    for place in itertools.product(*map(range, found.shape)):
+    floor = probability(empty)
+    values = np.zeros(features.shape[1:])
+    for place in itertools.product(*map(range, values.shape)):
         for score, channel in zip(scores, features, strict=True):
             if score is None:
                 continue
@@ -83,8 +83,8 @@ def literal(module, x, target, weighting="softmax", fill=None) -> np.ndarray:
                 weight = max(score - floor, 0)
             else:
                 weight = score
-            found[place] += weight * channel[place]
-    return np.maximum(found, 0)
+            values[place] += weight * channel[place]
+    return np.maximum(values, 0)
 
 
 @pytest.mark.parametrize("kind", [GapNet, MlpHeadNet])
@@ -92,9 +92,9 @@ def literal(module, x, target, weighting="softmax", fill=None) -> np.ndarray:
 def test_the_map_is_the_paper_s_algorithm_channel_by_channel(axes, target, kind):
     module, x = toy(axes, kind), picture(axes)
     heat = score_cam(subject_of(module, x, target))
-    wanted = literal(module, x, target)
-    assert heat.values.shape == wanted.shape
-    assert difference(heat.values, wanted) < 1e-5
+    expected = literal(module, x, target)
+    assert heat.values.shape == expected.shape
+    assert difference(heat.values, expected) < 1e-5
     assert not heat.signed
 
 
@@ -106,15 +106,15 @@ def test_each_weighting_is_what_its_name_says(weighting):
     target = Target(int(module(x)[0].argmax()))
     heat = score_cam(subject_of(module, x, target), weighting=weighting)
     assert difference(heat.values, literal(module, x, target, weighting)) < 1e-4
-    for other in {"softmax", "increase", "probability"} - {weighting}:
-        assert difference(heat.values, literal(module, x, target, other)) > 0.01
+    for other_weighting in {"softmax", "increase", "probability"} - {weighting}:
+        assert difference(heat.values, literal(module, x, target, other_weighting)) > 0.01
 
 
 @pytest.mark.parametrize(("fill", "value"), [("black", 0.0), ("grey", 0.5)])
 def test_hidden_places_show_the_fill_in_pixel_space(fill, value):
     module, x = toy(2), picture(2)
-    wanted = literal(module, x, Target(1), fill=torch.tensor(value, dtype=torch.float64))
-    assert difference(score_cam(subject_of(module, x), fill=fill).values, wanted) < 1e-5
+    expected = literal(module, x, Target(1), fill=torch.tensor(value, dtype=torch.float64))
+    assert difference(score_cam(subject_of(module, x), fill=fill).values, expected) < 1e-5
 
 
 def test_the_weights_written_out():
@@ -169,8 +169,8 @@ def test_masks_are_aligned_by_half_pixels_and_reach_from_0_to_1(size):
     maps = noise(1, 2, 4, 6)
     masks = unit_masks(maps, size)[0].numpy()
     for k in range(2):
-        wanted = literal_mask(maps[0, k].double().numpy(), size)
-        assert np.abs(masks[k] - wanted).max() < 1e-5
+        expected = literal_mask(maps[0, k].double().numpy(), size)
+        assert np.abs(masks[k] - expected).max() < 1e-5
         assert (masks[k].min(), masks[k].max()) == (0, 1)
 
 
@@ -186,9 +186,9 @@ def test_a_mask_s_bright_spot_lies_at_the_middle_of_its_cell():
 @pytest.mark.parametrize("batch_size", [1, 3, 5, 64])
 def test_the_answer_does_not_depend_on_the_batch_size(batch_size):
     module, x = seeded(TokenNet(width=20)), noise(1, 3, 16, 24)
-    wanted = score_cam(subject_of(module, x, batch_size=16)).values
-    got = score_cam(subject_of(module, x, batch_size=batch_size)).values
-    assert difference(got, wanted) < 1e-5
+    expected = score_cam(subject_of(module, x, batch_size=16)).values
+    actual = score_cam(subject_of(module, x, batch_size=batch_size)).values
+    assert difference(actual, expected) < 1e-5
 
 
 def test_every_part_is_the_answer_of_the_channels_asked_so_far():
@@ -231,5 +231,5 @@ def test_a_head_with_one_output_explains_the_side_that_it_predicts(bias):
             half = self.net(x) / 2
             return torch.cat([-half, half], 1)
 
-    wanted = literal(TwoSided(), x, Target(side))
-    assert difference(score_cam(subject_of(module, x, Target(side))).values, wanted) < 1e-5
+    expected = literal(TwoSided(), x, Target(side))
+    assert difference(score_cam(subject_of(module, x, Target(side))).values, expected) < 1e-5

@@ -81,8 +81,8 @@ def final(subject, mode="fast", **params):
     return partials(subject, mode, **params)[-1].result
 
 
-def spearman(one, other):
-    return spearmanr(one.values.ravel(), other.values.ravel()).statistic
+def spearman(first, second):
+    return spearmanr(first.values.ravel(), second.values.ravel()).statistic
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +103,9 @@ def test_its_ranks_are_those_of_the_exact_map(subject, weighting):
 
 def test_it_asks_fewer_channels_and_says_how_many_and_how_sure_it_is(subject):
     heat = final(subject)
-    asked = heat.diagnostics["channels asked"]
-    assert FIRST_CHANNELS <= asked < 0.7 * heat.diagnostics["channels"]
-    assert heat.note.startswith(f"Fast mode asked {asked:.0f} of ")
+    count = heat.diagnostics["channels asked"]
+    assert FIRST_CHANNELS <= count < 0.7 * heat.diagnostics["channels"]
+    assert heat.note.startswith(f"Fast mode asked {count:.0f} of ")
     assert 0.999 <= heat.diagnostics["rank agreement"] <= 1
 
 
@@ -133,23 +133,23 @@ def test_where_scores_cannot_be_predicted_it_falls_back_to_exact_and_says_so():
 
 
 def test_with_few_channels_it_is_exact():
-    few = subject_of(seeded(Deep(width=24)), 96, 128)
-    np.testing.assert_array_equal(final(few).values, final(few, "exact").values)
+    few_channels = subject_of(seeded(Deep(width=24)), 96, 128)
+    np.testing.assert_array_equal(final(few_channels).values, final(few_channels, "exact").values)
 
 
 def test_the_same_seed_gives_the_same_map_and_another_seed_asks_others(subject):
-    one, again = final(subject), final(subject)
-    np.testing.assert_array_equal(one.values, again.values)
-    assert one.diagnostics == again.diagnostics
-    other = final(Subject(subject.forward_pass, subject.target, seed=1))
-    assert not np.array_equal(one.values, other.values)
+    first, repeat = final(subject), final(subject)
+    np.testing.assert_array_equal(first.values, repeat.values)
+    assert first.diagnostics == repeat.diagnostics
+    second_seed = final(Subject(subject.forward_pass, subject.target, seed=1))
+    assert not np.array_equal(first.values, second_seed.values)
 
 
 def test_the_batch_size_changes_nothing(subject):
     small = Subject(subject.forward_pass, subject.target, batch_size=3)
-    one, other = final(subject), final(small)
-    assert one.diagnostics["channels asked"] == other.diagnostics["channels asked"]
-    np.testing.assert_allclose(one.values, other.values, rtol=1e-4)
+    first, second = final(subject), final(small)
+    assert first.diagnostics["channels asked"] == second.diagnostics["channels asked"]
+    np.testing.assert_allclose(first.values, second.values, rtol=1e-4)
 
 
 def test_constant_channels_weigh_nothing():
@@ -168,15 +168,15 @@ def test_constant_channels_weigh_nothing():
 
 def test_stopped_midway_it_leaves_a_valid_map(subject):
     work = METHOD.explain(subject, METHOD.Params())
-    seen = [next(work) for _ in range(4)]
+    parts = [next(work) for _ in range(4)]
     work.close()
-    fractions = [partial.fraction for partial in seen]
+    fractions = [partial.fraction for partial in parts]
     assert fractions == sorted(fractions)
     assert fractions[-1] < 1
-    for partial in seen:
+    for partial in parts:
         assert partial.result.values.min() >= 0
         assert partial.result.values.max() > 0
-    assert [p.result.diagnostics["channels asked"] for p in seen] == [8, 16, 24, 32]
+    assert [p.result.diagnostics["channels asked"] for p in parts] == [8, 16, 24, 32]
 
 
 def _real(squeezenet, photo, seed=0):
@@ -206,10 +206,10 @@ def test_on_more_photos_too_whatever_the_seed(squeezenet, shared, photo):
 
 def test_rank_agreement_is_spearman_s_with_shared_ranks():
     generator = torch.Generator().manual_seed(0)
-    one = torch.randn(40, generator=generator).relu().double()
-    others = (one[:, None] + 0.3 * torch.randn(40, 6, generator=generator)).relu().double()
-    wanted = [spearmanr(one, column).statistic for column in others.T]
-    assert rank_correlation(one, others).tolist() == pytest.approx(wanted)
+    values = torch.randn(40, generator=generator).relu().double()
+    columns = (values[:, None] + 0.3 * torch.randn(40, 6, generator=generator)).relu().double()
+    expected = [spearmanr(values, column).statistic for column in columns.T]
+    assert rank_correlation(values, columns).tolist() == pytest.approx(expected)
 
 
 def test_a_flat_map_agrees_with_flat_ones_only():
@@ -227,25 +227,25 @@ def _smooth(count=120):
 
 
 def test_the_regression_predicts_a_smooth_function_within_what_it_claims():
-    features, truth, known, hidden, trend = _smooth()
+    features, truth, train, hidden, trend = _smooth()
     scores = torch.full_like(truth, torch.nan)
-    scores[known] = truth[known]
-    fit = fit_gaussian_process(squared_distances(features), trend, scores, known)
+    scores[train] = truth[train]
+    fit = fit_gaussian_process(squared_distances(features), trend, scores, train)
     error = (fit.mean - truth)[hidden]
-    claimed = fit.covariance.diagonal()[hidden].sqrt()
+    deviation = fit.covariance.diagonal()[hidden].sqrt()
     assert error.abs().max() < 0.3 * truth.std()
-    assert 0.3 < (error / claimed).square().mean().sqrt() < 1.7
+    assert 0.3 < (error / deviation).square().mean().sqrt() < 1.7
 
 
 def test_errors_larger_than_claimed_widen_the_claim():
-    features, truth, known, hidden, trend = _smooth()
+    features, truth, train, hidden, trend = _smooth()
     scores = torch.full_like(truth, torch.nan)
-    scores[known] = truth[known]
-    scores[known[:3]] += 8  # outliers: the only controls
+    scores[train] = truth[train]
+    scores[train[:3]] += 8  # outliers: the only controls
     distances = squared_distances(features)
-    wide = fit_gaussian_process(distances, trend, scores, known[:3])
-    calm = fit_gaussian_process(distances, trend, scores, known[3:])
+    wide = fit_gaussian_process(distances, trend, scores, train[:3])
+    calm = fit_gaussian_process(distances, trend, scores, train[3:])
     assert wide.overconfidence > 3 > calm.overconfidence
     ratio = wide.covariance.diagonal()[hidden] / calm.covariance.diagonal()[hidden]
     assert ratio.min() > 3
-    assert scores[known].equal(wide.sample(scores, 2, torch.Generator())[known, 0])
+    assert scores[train].equal(wide.sample(scores, 2, torch.Generator())[train, 0])

@@ -52,16 +52,16 @@ def otsu(values: np.ndarray) -> float:
 
     The cases are such that no cut lies so near to that millionth that rounding could decide.
     """
-    ordered = np.sort(values, axis=None)
+    sorted_values = np.sort(values, axis=None)
     between = {}
-    for cut in range(1, len(ordered)):
-        low, high = ordered[:cut], ordered[cut:]
+    for cut in range(1, len(sorted_values)):
+        low, high = sorted_values[:cut], sorted_values[cut:]
         if high[0] - low[-1] > 1e-5:
             between[cut] = len(low) * len(high) * (high.mean() - low.mean()) ** 2
-    missed = {cut: 1 - variance / max(between.values()) for cut, variance in between.items()}
-    assert not any(8e-7 < share < 1.2e-6 for share in missed.values())
-    cut = min(cut for cut, share in missed.items() if share <= 1e-6)
-    return (ordered[cut - 1] + ordered[cut]) / 2
+    losses = {cut: 1 - variance / max(between.values()) for cut, variance in between.items()}
+    assert not any(8e-7 < share < 1.2e-6 for share in losses.values())
+    cut = min(cut for cut, share in losses.items() if share <= 1e-6)
+    return (sorted_values[cut - 1] + sorted_values[cut]) / 2
 
 
 def scaled(values: np.ndarray) -> np.ndarray:
@@ -69,19 +69,19 @@ def scaled(values: np.ndarray) -> np.ndarray:
     return (values - low) / (high - low) if high > low else 0 * values
 
 
-def literal(module, x, fill, target: Target, most, weights="confidence") -> np.ndarray:
+def literal(module, x, fill, target: Target, masks, weights="confidence") -> np.ndarray:
     """Return the paper's map: confidence times mask over the mask's size, summed; fused by Otsu."""
     module, x, fill = precise(module), x.double(), fill.double()
-    floor, fused = float(score64(module(fill)[0], target)), None
+    floor, fused_map = float(score64(module(fill)[0], target)), None
     for number in (1, 2):
         first = module.first(x).detach()
         maps = first if number == 1 else module.second(first.relu()).detach()
         leaf = maps.clone().requires_grad_()
         later = module.head(module.second(leaf.relu()) if number == 1 else leaf)
         slope = torch.autograd.grad(score64(later[0], target), leaf)[0][0].mean((1, 2))
-        chosen = [k for k in slope.argsort(descending=True).tolist() if slope[k] > 0][:most]
+        channels = [k for k in slope.argsort(descending=True).tolist() if slope[k] > 0][:masks]
         stage = np.zeros((16, 24))
-        for k in chosen:
+        for k in channels:
             large = nn.functional.interpolate(
                 maps[:, [k]], size=(16, 24), mode="bilinear", align_corners=False
             )
@@ -91,38 +91,40 @@ def literal(module, x, fill, target: Target, most, weights="confidence") -> np.n
                 stage += max(float(score64(logits, target)) - floor, 0) * mask[0, 0].numpy()
                 continue
             logits = logits.numpy()
-            others = [target.index, target.versus] if target.versus is not None else range(3)
-            share = np.exp(logits[target.index]) / sum(np.exp(logits[c]) for c in others)
+            classes = [target.index, target.versus] if target.versus is not None else range(3)
+            share = np.exp(logits[target.index]) / sum(np.exp(logits[c]) for c in classes)
             stage += share * mask[0, 0].numpy() / float(mask.sum())
         stage = scaled(stage)
-        fused = stage if fused is None else scaled((fused + stage) * (stage > otsu(stage)))
-    return fused
+        fused_map = (
+            stage if fused_map is None else scaled((fused_map + stage) * (stage > otsu(stage)))
+        )
+    return fused_map
 
 
 @pytest.mark.parametrize("weights", ["confidence", "rise"])
-@pytest.mark.parametrize("most", [8, 16])
+@pytest.mark.parametrize("masks", [8, 16])
 @pytest.mark.parametrize(
     "target",
     [Target(0), Target(1), Target(2), Target(1, "probability"), Target(0, "contrast", 2)],
     ids=["0", "1", "2", "probability", "contrast"],
 )
-def test_the_map_is_the_paper_s_written_out(subject, most, target, weights):
+def test_the_map_is_the_paper_s_written_out(subject, masks, target, weights):
     backbone = subject.backbone
     assert [stage.path for stage in backbone.stages] == ["first", "second"]
     subject = Subject(subject.forward_pass, target, 3)
     fill = subject.baseline("grey")
     with torch.enable_grad():
-        wanted = literal(backbone.module, subject.x, fill, target, most, weights)
-    heat = final(METHOD.explain(subject, SISEParams(masks=most, fill="grey", weights=weights)))
-    assert wanted.any()
-    assert difference(heat.values, wanted) < 1e-3
+        expected = literal(backbone.module, subject.x, fill, target, masks, weights)
+    heat = final(METHOD.explain(subject, SISEParams(masks=masks, fill="grey", weights=weights)))
+    assert expected.any()
+    assert difference(heat.values, expected) < 1e-3
     unit = "probability" if weights == "confidence" else target.unit
     assert (heat.signed, heat.unit) == (False, f"share of the largest value, weighed by {unit}")
 
 
 def test_a_number_that_is_no_class_s_weighs_as_it_is(subject):
-    asked = Target(0, "function", function=lambda logits: logits[:, 0] * 3)
-    function = Subject(subject.forward_pass, asked, 3)
+    target = Target(0, "function", function=lambda logits: logits[:, 0] * 3)
+    function = Subject(subject.forward_pass, target, 3)
     assert by_confidence(function) is function
     heat = final(METHOD.explain(function, SISEParams(masks=8)))
     assert heat.unit.endswith("weighed by value of the function")
@@ -138,8 +140,8 @@ def test_where_all_gradients_are_negative_nothing_speaks():
 
 
 def test_a_stage_of_one_value_says_nothing_about_places():
-    ones, zeros = torch.ones(3, 4), torch.zeros(3, 4)
-    for flat in (ones, zeros, ones * (1 + 1e-8 * noise(3, 4).double())):
+    constant, zeros = torch.ones(3, 4), torch.zeros(3, 4)
+    for flat in (constant, zeros, constant * (1 + 1e-8 * noise(3, 4).double())):
         assert not fuse_stages(noise(3, 4), flat).any()
 
 

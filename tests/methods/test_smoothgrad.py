@@ -46,29 +46,29 @@ def literal(module, x, target, input_spec, *, share, samples, value, seed=0):
     pixels = np.stack([x64[c] * std[c] + mean[c] for c in range(len(std))])
     grads = []
     for _ in range(samples):
-        drawn = torch.randn(x.shape, generator=generator)[0].double().numpy()
-        noisy = np.empty_like(pixels)
+        normal_noise = torch.randn(x.shape, generator=generator)[0].double().numpy()
+        noisy_pixels = np.empty_like(pixels)
         for c in range(len(std)):
             span = pixels if pixels.ndim == 3 else pixels[c]
             sigma = share * (span.max() - span.min())
-            noisy[c] = (pixels[c] + sigma * drawn[c] - mean[c]) / std[c]
-        leaf = torch.tensor(noisy)[None].requires_grad_()
+            noisy_pixels[c] = (pixels[c] + sigma * normal_noise[c] - mean[c]) / std[c]
+        leaf = torch.tensor(noisy_pixels)[None].requires_grad_()
         score64(twin(leaf)[0], target).backward()
         grads.append(leaf.grad[0].numpy())
     grads = np.stack(grads)
-    found, error = np.zeros(x.shape[2:]), np.zeros(x.shape[2:])
-    for place in np.ndindex(*found.shape):
-        here = grads[(slice(None), slice(None), *place)]
+    values, error = np.zeros(x.shape[2:]), np.zeros(x.shape[2:])
+    for place in np.ndindex(*values.shape):
+        slopes = grads[(slice(None), slice(None), *place)]
         if value == "magnitude":
-            found[place] = np.sqrt((here.mean(0) ** 2).sum())
-            error[place] = np.sqrt(here.var(0, ddof=1).sum() / samples)
+            values[place] = np.sqrt((slopes.mean(0) ** 2).sum())
+            error[place] = np.sqrt(slopes.var(0, ddof=1).sum() / samples)
             continue
         if value == "gradient x input":
-            here = here / std * pixels[(slice(None), *place)]
-        sums = here.sum(1)
-        found[place] = sums.mean()
+            slopes = slopes / std * pixels[(slice(None), *place)]
+        sums = slopes.sum(1)
+        values[place] = sums.mean()
         error[place] = np.sqrt(sums.var(ddof=1) / samples)
-    return found, error
+    return values, error
 
 
 SPECS = {
@@ -83,8 +83,8 @@ def test_map_and_error_are_the_paper_s_mean_over_noisy_copies(axes, target, valu
     module, x, input_spec = toy(axes, MlpHeadNet), picture(axes), SPECS[axes]
     subject = subject_of(module, x, target, input_spec=input_spec)
     heat = smooth(subject, samples=8, noise=0.2, value=value)
-    wanted, error = literal(module, x, target, input_spec, share=0.2, samples=8, value=value)
-    assert difference(heat.values, wanted) < 2e-5
+    expected, error = literal(module, x, target, input_spec, share=0.2, samples=8, value=value)
+    assert difference(heat.values, expected) < 2e-5
     assert difference(heat.error, error) < 2e-5
     assert heat.signed == (value != "magnitude")
 
@@ -121,8 +121,8 @@ def test_the_channels_of_a_signal_have_noise_of_their_own_size():
     input_spec = InputSpec(size=(17,), mean=(0.0, 1.0, 2.0), std=(1.0, 50.0, 2e4))
     module = toy(1, MlpHeadNet)
     heat = smooth(subject_of(module, x, input_spec=input_spec), samples=8)
-    wanted, _ = literal(module, x, Target(1), input_spec, share=0.15, samples=8, value="gradient")
-    assert difference(heat.values, wanted) < 2e-5
+    expected, _ = literal(module, x, Target(1), input_spec, share=0.15, samples=8, value="gradient")
+    assert difference(heat.values, expected) < 2e-5
 
 
 def maps_of_seeds(subject, seeds, **params):
@@ -136,27 +136,30 @@ def test_the_stated_error_is_the_spread_between_seeds():
     subject = subject_of(toy(2, MlpHeadNet), picture(2))
     heats, _ = maps_of_seeds(subject, 200, samples=16, noise=0.3)
     spread = np.std([h.values for h in heats], axis=0, ddof=1)
-    stated = np.sqrt(np.mean([h.error.astype(float) ** 2 for h in heats], axis=0))
+    expected = np.sqrt(np.mean([h.error.astype(float) ** 2 for h in heats], axis=0))
     loud = spread > 0.1 * spread.max()
     assert loud.any()
-    assert np.allclose(stated[loud] / spread[loud], 1, atol=0.25)
-    assert np.median(stated[loud] / spread[loud]) == pytest.approx(1, abs=0.05)
+    assert np.allclose(expected[loud] / spread[loud], 1, atol=0.25)
+    assert np.median(expected[loud] / spread[loud]) == pytest.approx(1, abs=0.05)
 
 
-@pytest.mark.parametrize("most", [64, pytest.param(256, marks=pytest.mark.slow)])
-def test_the_stated_correlation_is_the_one_between_seeds_and_rises_with_the_samples(most):
+@pytest.mark.parametrize("copies", [64, pytest.param(256, marks=pytest.mark.slow)])
+def test_the_stated_correlation_is_the_one_between_seeds_and_rises_with_the_samples(copies):
     subject = subject_of(toy(2, MlpHeadNet, width=8), picture(2))
-    seen = []
-    for samples in (4, 16, 64, 256)[: 3 if most == 64 else 4]:
+    correlations = []
+    for samples in (4, 16, 64, 256)[: 3 if copies == 64 else 4]:
         heats, between = maps_of_seeds(subject, 24, samples=samples, noise=0.3)
-        stated = np.mean([h.diagnostics["expected agreement of seeds"] for h in heats])
+        expected = np.mean([h.diagnostics["expected agreement of seeds"] for h in heats])
         # What noise does to all places alike is in the errors, but no correlation can see it.
-        assert between - 0.05 < stated < between + 0.01
-        seen.append(between)
-    print("seed-to-seed correlation from 4 copies on, each four times as many:", np.round(seen, 4))  # noqa: T201
-    assert seen == sorted(seen)
-    assert seen[2] > 0.97
-    assert most == 64 or seen[3] > 0.99
+        assert between - 0.05 < expected < between + 0.01
+        correlations.append(between)
+    print(  # noqa: T201
+        "seed-to-seed correlation from 4 copies on, each four times as many:",
+        np.round(correlations, 4),
+    )
+    assert correlations == sorted(correlations)
+    assert correlations[2] > 0.97
+    assert copies == 64 or correlations[3] > 0.99
 
 
 def test_a_correlation_below_0_99_is_said():
@@ -179,18 +182,18 @@ def test_correlation_of_seeds_from_values_and_errors():
 @pytest.mark.parametrize("batch_size", [1, 3, 7])
 def test_the_answer_does_not_depend_on_the_batch_size(value, batch_size):
     subject = subject_of(toy(2, MlpHeadNet), picture(2))
-    wanted = smooth(subject, value=value, samples=20)
-    got = smooth(replace(subject, batch_size=batch_size), value=value, samples=20)
-    assert difference(got.values, wanted.values) < 1e-5
-    assert difference(got.error, wanted.error) < 1e-4
+    expected = smooth(subject, value=value, samples=20)
+    actual = smooth(replace(subject, batch_size=batch_size), value=value, samples=20)
+    assert difference(actual.values, expected.values) < 1e-5
+    assert difference(actual.error, expected.error) < 1e-4
 
 
 def test_parts_have_the_size_of_the_whole_and_fractions_end_at_1():
     subject = subject_of(toy(2, MlpHeadNet), picture(2), batch_size=8)
-    found = list(METHOD.explain(subject, SmoothGradParams(samples=32)))
-    assert [p.fraction for p in found] == [0.25, 0.5, 0.75, 1]
-    last = found[-1].result.values
-    assert all(difference(p.result.values, last) < 0.5 for p in found)
+    parts = list(METHOD.explain(subject, SmoothGradParams(samples=32)))
+    assert [p.fraction for p in parts] == [0.25, 0.5, 0.75, 1]
+    last = parts[-1].result.values
+    assert all(difference(p.result.values, last) < 0.5 for p in parts)
 
 
 @pytest.mark.slow
@@ -200,6 +203,6 @@ def test_how_well_seeds_agree_on_a_real_network(squeezenet, shared):
     trace = ForwardPass(squeezenet, x)
     subject = Subject(trace, Target(int(trace.logits.argmax())))
     heats, between = maps_of_seeds(subject, 2)
-    stated = np.mean([h.diagnostics["expected agreement of seeds"] for h in heats])
-    print(f"SqueezeNet at 64 copies: {between:.3f} between seeds, {stated:.3f} stated")  # noqa: T201
-    assert stated == pytest.approx(between, abs=0.05)
+    expected = np.mean([h.diagnostics["expected agreement of seeds"] for h in heats])
+    print(f"SqueezeNet at 64 copies: {between:.3f} between seeds, {expected:.3f} stated")  # noqa: T201
+    assert expected == pytest.approx(between, abs=0.05)

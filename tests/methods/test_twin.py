@@ -48,12 +48,12 @@ def page():
 
 
 @pytest.fixture
-def fitted(page):
+def artifact(page):
     *_, last = page.fit("toy", "twin", Tinted(), {"splits": "all"}, visitor=ME)
     return last.artifact
 
 
-def asked(pixels, target=None) -> Question:
+def question_about(pixels, target=None) -> Question:
     return Question("toy", pixels, target=target, visitor=ME)
 
 
@@ -73,10 +73,10 @@ def test_similarities_are_those_of_the_formula_for_any_chunk(rng, monkeypatch, w
     monkeypatch.setattr(neighbours, "CHUNK", chunk)
     vectors = rng.normal(size=(101, 7)).astype(np.float32)
     query, weights = rng.normal(size=(2, 7)).astype(np.float32)
-    found = cosines(vectors, query, weights if weighted else None)
+    actual = cosines(vectors, query, weights if weighted else None)
     w = weights if weighted else np.ones(7)
-    wanted = [literal_cosine(v * w, query * w) for v in vectors]
-    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    expected = [literal_cosine(v * w, query * w) for v in vectors]
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
 def test_a_channel_of_no_weight_does_not_count(rng):
@@ -97,9 +97,9 @@ def test_vectors_of_zeros_are_like_nothing():
 @pytest.mark.parametrize("count", [1, 3, 50])
 def test_the_best_are_those_that_sorting_finds(rng, count):
     values = rng.integers(0, 12, 200).astype(np.float32)  # many ties
-    allowed = rng.random(200) < 0.5
-    wanted = sorted(np.flatnonzero(allowed), key=lambda i: (-values[i], i))[:count]
-    assert top_positions(values, allowed, count) == wanted
+    candidates = rng.random(200) < 0.5
+    expected = sorted(np.flatnonzero(candidates), key=lambda i: (-values[i], i))[:count]
+    assert top_positions(values, candidates, count) == expected
 
 
 def test_fewer_than_asked_is_fine():
@@ -138,8 +138,8 @@ def test_copies_are_known_and_other_pictures_are_not(rng):
 def test_a_signal_written_as_decimals_is_known_again_and_its_neighbour_is_not(rng):
     signals = rng.normal(size=(30, 2, 40)).astype(np.float32)
     for i, signal in enumerate(signals):
-        rounded = np.round(signal, 3)
-        assert np.flatnonzero(same_signal(signals, rounded)).tolist() == [i]
+        rounded_signal = np.round(signal, 3)
+        assert np.flatnonzero(same_signal(signals, rounded_signal)).tolist() == [i]
         assert not same_signal(signals, signal + 0.05).any()
         assert not same_signal(signals, signal[:, ::-1]).any()
 
@@ -153,8 +153,10 @@ def test_views_packed_in_parts_are_those_packed_at_once(rng):
     assert all((whole[key] == parts[key]).all() for key in whole)
     for n, view in enumerate(views):
         assert (decode_tensor(parts, n, input_spec) - view).abs().mean() < 0.05
-        others = [(decode_tensor(parts, n, input_spec) - other).abs().mean() for other in views]
-        assert int(np.argmin(others)) == n
+        errors = [
+            (decode_tensor(parts, n, input_spec) - candidate).abs().mean() for candidate in views
+        ]
+        assert int(np.argmin(errors)) == n
 
 
 def test_signals_are_packed_as_they_were_given(rng):
@@ -175,27 +177,27 @@ def test_signals_are_packed_as_they_were_given(rng):
 def test_neighbours_by_another_network_are_those_of_its_own_vectors(page, tmp_path, monkeypatch):
     toy_checkpoint(tmp_path / "eyes", labels=("a", "b", "c"))
     monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(tmp_path))
-    given = {"splits": "all", "vectors_by": "eyes"}
-    *_, last = page.fit("toy", "twin", Tinted(), given, visitor=ME)
+    fit_params = {"splits": "all", "vectors_by": "eyes"}
+    *_, last = page.fit("toy", "twin", Tinted(), fit_params, visitor=ME)
     arrays, facts = last.artifact.arrays, last.artifact.facts
     eyes = from_folder(tmp_path / "eyes")
     assert facts["vectors_by"] == {"name": "eyes", "digest": eyes.identity.digest}
     data = Tinted()
-    answer = explained(page, asked(data.pixels(3)), count=12)
+    answer = explained(page, question_about(data.pixels(3)), count=12)
     assert answer.result.unit == "cosine of vectors by eyes"
 
-    def seen(pixels):
+    def embedding(pixels):
         x = to_tensor(pixels, eyes.input_spec)
         return eyes.module.global_pool(eyes.module.forward_features(x)).flatten()
 
-    query = seen(data.pixels(3))
-    shown = {item.key: item.value for item in answer.result.items}
-    assert len(shown) >= 12
-    for key, value in shown.items():
+    query = embedding(data.pixels(3))
+    similarities = {item.key: item.value for item in answer.result.items}
+    assert len(similarities) >= 12
+    for key, value in similarities.items():
         (picture,) = decode_images(arrays, [facts["keys"].index(key)])
-        assert value == pytest.approx(literal_cosine(query, seen(picture)), abs=2e-3)
-    own = [item.key for item in explained_by_itself(data.pixels(3)).result.items]
-    assert own != list(shown)
+        assert value == pytest.approx(literal_cosine(query, embedding(picture)), abs=2e-3)
+    own_keys = [item.key for item in explained_by_itself(data.pixels(3)).result.items]
+    assert own_keys != list(similarities)
 
 
 def explained_by_itself(pixels):
@@ -203,7 +205,7 @@ def explained_by_itself(pixels):
     page = Engine(REGISTRY, loader=lambda name, progress: net)
     for _ in page.fit("toy", "twin", Tinted(), {"splits": "all"}, visitor=ME):
         pass
-    return explained(page, asked(pixels), count=12)
+    return explained(page, question_about(pixels), count=12)
 
 
 def test_other_eyes_than_those_of_the_gallery_are_refused(page, tmp_path, monkeypatch):
@@ -216,7 +218,7 @@ def test_other_eyes_than_those_of_the_gallery_are_refused(page, tmp_path, monkey
         explainer, page.backbone("toy"), ME, replace(last.artifact, facts=facts)
     )
     with pytest.raises(BadInput, match="other weights of eyes"):
-        explained(page, asked(Tinted().pixels(3)))
+        explained(page, question_about(Tinted().pixels(3)))
 
 
 def test_a_set_of_pictures_is_refused_by_a_network_for_signals():
@@ -225,87 +227,94 @@ def test_a_set_of_pictures_is_refused_by_a_network_for_signals():
         list(REGISTRY.explainers["twin"].fit(Tinted(), net, GalleryParams()))
 
 
-def test_the_query_and_its_copies_never_come_back(page, fitted):
+def test_the_query_and_its_copies_never_come_back(page, artifact):
     data = Tinted()
     for i in range(0, len(data.items), 7):
         for pixels in (data.pixels(i), data.pixels(i)[:, ::-1].copy()):
-            keys = {e.key for e in explained(page, asked(pixels), count=12).result.items}
+            keys = {e.key for e in explained(page, question_about(pixels), count=12).result.items}
             assert keys
             assert data.items[i].key not in keys
 
 
-def test_groups_are_the_class_the_other_labels_and_the_other_predictions(page, fitted):
-    labels = np.asarray(fitted.arrays["labels"])
-    said = np.asarray(fitted.arrays["predicted"])
-    keys = fitted.facts["keys"]
+def test_groups_are_the_class_the_other_labels_and_the_other_predictions(page, artifact):
+    labels = np.asarray(artifact.arrays["labels"])
+    predicted_labels = np.asarray(artifact.arrays["predicted"])
+    keys = artifact.facts["keys"]
     for target in range(3):
-        question = asked(Tinted().pixels(4), target)
+        question = question_about(Tinted().pixels(4), target)
         answer = explained(page, question, weighting="plain", count=3, matches=False)
         groups: dict[str, list[str]] = {}
         for item in answer.result.items:
             groups.setdefault(item.group, []).append(item.key)
         query = page.backbone("toy").embed(torch.from_numpy(question.pixels / 255).float()
                                            .permute(2, 0, 1)[None])[0].numpy()  # fmt: skip
-        near = cosines(fitted.arrays["vectors"], query)
-        near[keys.index("tinted/4")] = -np.inf
+        similarities = cosines(artifact.arrays["vectors"], query)
+        similarities[keys.index("tinted/4")] = -np.inf
         name = Tinted.labels[target]
-        wanted = {
+        expected = {
             f"Nearest labelled {name}": labels == target,
             "Nearest with another label": labels != target,
-            "Nearest that the network calls something else": said != target,
+            "Nearest that the network calls something else": predicted_labels != target,
         }
-        found = {
-            heading: [keys[i] for i in top_positions(near, allowed & np.isfinite(near), 3)]
-            for heading, allowed in wanted.items()
+        actual = {
+            heading: [
+                keys[i]
+                for i in top_positions(similarities, candidates & np.isfinite(similarities), 3)
+            ]
+            for heading, candidates in expected.items()
         }
-        first, by_label, by_word = found
-        if found[by_label] == found[by_word]:
-            both = "Nearest with another label, which the network also calls something else"
-            found = {first: found[first], both: found[by_label]}
-        assert groups == {heading: members for heading, members in found.items() if members}
+        first, by_label, by_word = actual
+        if actual[by_label] == actual[by_word]:
+            heading_of_both = (
+                "Nearest with another label, which the network also calls something else"
+            )
+            actual = {first: actual[first], heading_of_both: actual[by_label]}
+        assert groups == {heading: members for heading, members in actual.items() if members}
 
 
-def test_values_are_what_the_captions_say_and_fall_within_a_group(page, fitted):
-    items = explained(page, asked(Tinted().pixels(5)), count=5).result.items
+def test_values_are_what_the_captions_say_and_fall_within_a_group(page, artifact):
+    items = explained(page, question_about(Tinted().pixels(5)), count=5).result.items
     for a, b in pairwise(items):
         assert a.group != b.group or a.value >= b.value
     for item in items:
         assert f"cosine {item.value:.3f}" in item.caption
-        i = fitted.facts["keys"].index(item.key)
-        assert item.caption.startswith(Tinted.labels[fitted.arrays["labels"][i]])
-        assert ("in training" in item.caption) == (fitted.facts["splits"][i] == "train")
+        i = artifact.facts["keys"].index(item.key)
+        assert item.caption.startswith(Tinted.labels[artifact.arrays["labels"][i]])
+        assert ("in training" in item.caption) == (artifact.facts["splits"][i] == "train")
 
 
-def test_weighting_uses_the_derivative_of_the_score(page, fitted):
-    question = asked(Tinted().pixels(6), 1)
+def test_weighting_uses_the_derivative_of_the_score(page, artifact):
+    question = question_about(Tinted().pixels(6), 1)
     net = page.backbone("toy")
     x = torch.from_numpy(question.pixels / 255).float().permute(2, 0, 1)[None]
     w = net.module.fc.weight[1].numpy()
-    near = [
+    similarities = [
         literal_cosine(np.asarray(v, np.float64) * w, net.embed(x)[0].numpy() * w)
-        for v in fitted.arrays["vectors"]
+        for v in artifact.arrays["vectors"]
     ]
     for item in explained(page, question).result.items:
-        assert item.value == pytest.approx(near[fitted.facts["keys"].index(item.key)], abs=1e-5)
+        assert item.value == pytest.approx(
+            similarities[artifact.facts["keys"].index(item.key)], abs=1e-5
+        )
 
 
 def test_a_written_gallery_serves_all_and_is_refused_for_other_weights(
-    page, fitted, tmp_path, monkeypatch
+    page, artifact, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(tmp_path))
-    page.artifact_store.save(REGISTRY.explainers["twin"], page.backbone("toy"), fitted)
+    page.artifact_store.save(REGISTRY.explainers["twin"], page.backbone("toy"), artifact)
     assert (tmp_path / "GapNet" / "twin").is_dir()
-    everyone = replace(asked(Tinted().pixels(0)), visitor="")
+    everyone = replace(question_about(Tinted().pixels(0)), visitor="")
     assert explained(page, everyone).result.items
-    other = wrap(seeded(GapNet(), 4), input_spec=plain_spec(32, 48), labels=Tinted.labels)
-    strange = Engine(REGISTRY, loader=lambda name, progress: other)
+    other_net = wrap(seeded(GapNet(), 4), input_spec=plain_spec(32, 48), labels=Tinted.labels)
+    strange = Engine(REGISTRY, loader=lambda name, progress: other_net)
     with pytest.raises(NeedsNotMet, match="GapNet/twin was made with other weights"):
         explained(strange, everyone)
 
 
 def test_without_a_gallery_the_page_says_how_to_get_one(page):
     with pytest.raises(NeedsNotMet, match=r"a gallery of training pictures.*whylens fit"):
-        explained(page, replace(asked(Tinted().pixels(0)), visitor=""))
+        explained(page, replace(question_about(Tinted().pixels(0)), visitor=""))
 
 
 def test_a_rare_class_keeps_all_it_has():
@@ -315,8 +324,8 @@ def test_a_rare_class_keeps_all_it_has():
             for n, item in enumerate(Tinted.items)
         )
 
-    kept = choose_positions(Lopsided(), GalleryParams(limit=20))
-    labels = [Lopsided.items[i].label for i in kept]
+    positions = choose_positions(Lopsided(), GalleryParams(limit=20))
+    labels = [Lopsided.items[i].label for i in positions]
     assert [labels.count(c) for c in range(3)] == [8, 8, 4]
 
 
@@ -328,27 +337,27 @@ def test_a_gallery_of_a_split_without_pictures_is_refused():
         choose_positions(Empty(), GalleryParams())
 
 
-def with_labels(fitted: Artifact, labels) -> Artifact:
-    changed = np.asarray(labels, np.int32)
-    return Artifact({**fitted.arrays, "labels": changed}, fitted.facts)
+def with_labels(artifact: Artifact, labels) -> Artifact:
+    new_labels = np.asarray(labels, np.int32)
+    return Artifact({**artifact.arrays, "labels": new_labels}, artifact.facts)
 
 
-def test_neighbours_that_disagree_make_the_hint(page, fitted):
+def test_neighbours_that_disagree_make_the_hint(page, artifact):
     explainer, net = REGISTRY.explainers["twin"], page.backbone("toy")
-    question = asked(Tinted().pixels(7), 0)
-    page.artifact_store.put_for_visitor(explainer, net, ME, with_labels(fitted, np.zeros(54)))
+    question = question_about(Tinted().pixels(7), 0)
+    page.artifact_store.put_for_visitor(explainer, net, ME, with_labels(artifact, np.zeros(54)))
     assert explained(page, question).result.note.startswith("10 of the 10 nearest in")
-    page.artifact_store.put_for_visitor(explainer, net, ME, with_labels(fitted, np.ones(54)))
+    page.artifact_store.put_for_visitor(explainer, net, ME, with_labels(artifact, np.ones(54)))
     note = explained(page, question).result.note
     assert note.startswith("Look twice: only 0 of the 10")
     assert "10 are labelled bee" in note
 
 
-def test_a_gallery_with_other_classes_goes_by_the_networks_word(page, fitted):
+def test_a_gallery_with_other_classes_goes_by_the_networks_word(page, artifact):
     explainer, net = REGISTRY.explainers["twin"], page.backbone("toy")
-    facts = {**fitted.facts, "labels": ["oak", "elm", "fir"]}
-    page.artifact_store.put_for_visitor(explainer, net, ME, Artifact(fitted.arrays, facts))
-    groups = {e.group for e in explained(page, asked(Tinted().pixels(8), 1)).result.items}
+    facts = {**artifact.facts, "labels": ["oak", "elm", "fir"]}
+    page.artifact_store.put_for_visitor(explainer, net, ME, Artifact(artifact.arrays, facts))
+    groups = {e.group for e in explained(page, question_about(Tinted().pixels(8), 1)).result.items}
     assert groups <= {
         "Nearest that the network also calls bee",
         "Nearest that the network calls something else",
@@ -356,11 +365,11 @@ def test_a_gallery_with_other_classes_goes_by_the_networks_word(page, fitted):
 
 
 def test_a_planted_patch_is_matched_to_its_copy(rng):
-    here, there = rng.normal(size=(2, 16, 6, 9)).astype(np.float32)
+    query, gallery = rng.normal(size=(2, 16, 6, 9)).astype(np.float32)
     mark = 4 * rng.normal(size=16).astype(np.float32)
-    here[:, 4, 7], there[:, 1, 2] = mark, mark
+    query[:, 4, 7], gallery[:, 1, 2] = mark, mark
     weights = np.sign(mark)
-    pairs = match_cells(here, there, weights, 3)
+    pairs = match_cells(query, gallery, weights, 3)
     assert pairs[0][:2] == ((4, 7), (1, 2))
     assert pairs[0][2] == pytest.approx(1, abs=1e-5)
     for k, (a, b, _) in enumerate(pairs):
@@ -376,8 +385,8 @@ def test_marks_lie_within_the_picture_and_around_their_cell():
         assert mark.top <= (cell[0] + 0.5) / 6 <= mark.bottom
 
 
-def test_the_first_of_each_group_is_compared_patch_by_patch(page, fitted):
-    items = explained(page, asked(Tinted().pixels(9)), count=3).result.items
+def test_the_first_of_each_group_is_compared_patch_by_patch(page, artifact):
+    items = explained(page, question_about(Tinted().pixels(9)), count=3).result.items
     firsts = {}
     for item in items:
         firsts.setdefault(item.group, item)
@@ -386,22 +395,24 @@ def test_the_first_of_each_group_is_compared_patch_by_patch(page, fitted):
         if item.comparison is not None:
             assert [m.number for m in item.marks] == [m.number for m in item.comparison.marks]
             assert item.marks
-    alone = explained(page, asked(Tinted().pixels(9)), matches=False).result.items
-    assert all(item.comparison is None and not item.marks for item in alone)
+    items_alone = explained(page, question_about(Tinted().pixels(9)), matches=False).result.items
+    assert all(item.comparison is None and not item.marks for item in items_alone)
 
 
-def test_familiarity_is_the_share_of_the_gallery_that_is_as_far_from_its_nearest(page, fitted, rng):
+def test_familiarity_is_the_share_of_the_gallery_that_is_as_far_from_its_nearest(
+    page, artifact, rng
+):
     pixels = rng.integers(0, 256, (32, 48, 3), dtype=np.uint8)
-    vectors = np.asarray(fitted.arrays["vectors"], np.float64)
-    query = page.subject(asked(pixels)).embedding.double().numpy()
-    own = [
+    vectors = np.asarray(artifact.arrays["vectors"], np.float64)
+    query = page.subject(question_about(pixels)).embedding.double().numpy()
+    nearest = [
         max(literal_cosine(a, b) for j, b in enumerate(vectors) if j != i)
         for i, a in enumerate(vectors)
     ]
     similar = max(literal_cosine(query, v) for v in vectors)
-    low, high = (sum(o <= similar + sign * 1e-6 for o in own) for sign in (-1, 1))
-    share = page.familiarity(asked(pixels))
-    assert low <= round(share * len(own)) <= high
+    low, high = (sum(o <= similar + sign * 1e-6 for o in nearest) for sign in (-1, 1))
+    share = page.familiarity(question_about(pixels))
+    assert low <= round(share * len(nearest)) <= high
     # What lies in the gallery is as usual as anything.
-    assert page.familiarity(asked(decode_images(fitted.arrays, [0])[0])) > 0.9
+    assert page.familiarity(question_about(decode_images(artifact.arrays, [0])[0])) > 0.9
     assert page.familiarity(Question("toy", pixels)) is None, "nothing is fitted for others"

@@ -60,9 +60,9 @@ def test_conservation_the_map_adds_up_to_gradient_times_feature():
     subject = subject_of(toy(2, MlpHeadNet), picture(2))
     for layer in ("last", "stage 1"):
         (part,) = subject.layers(layer)
-        wanted = float((part.features.double() * part.gradients).sum())
+        expected = float((part.features.double() * part.gradients).sum())
         values = xgrad_cam(subject, layer=layer, signed=True).values
-        assert float(values.sum(dtype=float)) == pytest.approx(wanted, rel=1e-4)
+        assert float(values.sum(dtype=float)) == pytest.approx(expected, rel=1e-4)
 
 
 def test_under_a_head_that_averages_it_is_grad_cam():

@@ -74,7 +74,7 @@ class ByHand(nn.Module):
         pooled = torch.cat([self.maximum(cells), self.average(cells)], 1).flatten(1)
         return self.last(self.second(torch.relu(self.hidden(self.first(pooled)))))
 
-    def saved(self) -> dict:
+    def fastai_state(self) -> dict:
         """Return what `learn.save` writes: the names are places in two sequences."""
         names = {
             "body.": "0.", "first.": "1.2.", "hidden.": "1.4.", "second.": "1.6.", "last.": "1.8.",
@@ -91,17 +91,17 @@ def test_what_fastai_saves_is_recognised_and_computes_the_same(tmp_path, in_proc
     network = randomize_weights(
         ByHand(), seed=3, probe=torch.rand(8, 3, 96, 96, generator=torch.Generator().manual_seed(2))
     ).eval()
-    torch.save(network.saved(), tmp_path / "fast.pth")
-    made = make(tmp_path / "fast.pth", labels="cat,dog,cow", size="96")
-    assert "It is a fastai:resnet18: all its 132 tensors" in " ".join(made.notes)
-    assert "as fastai feeds fastai:resnet18: mean 0.485" in " ".join(made.notes)
-    assert made.backbone.input_spec.crop == 1
+    torch.save(network.fastai_state(), tmp_path / "fast.pth")
+    imported = make(tmp_path / "fast.pth", labels="cat,dog,cow", size="96")
+    assert "It is a fastai:resnet18: all its 132 tensors" in " ".join(imported.notes)
+    assert "as fastai feeds fastai:resnet18: mean 0.485" in " ".join(imported.notes)
+    assert imported.backbone.input_spec.crop == 1
     x = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        wanted = network(x)
-        torch.testing.assert_close(made.backbone.logits(x), wanted)
-    assert float(wanted.std()) > 0.01
-    assert made.backbone.why_not(frozenset({Need.GRADIENTS, Need.SPATIAL_FEATURES})) is None
+        expected = network(x)
+        torch.testing.assert_close(imported.backbone.logits(x), expected)
+    assert float(expected.std()) > 0.01
+    assert imported.backbone.why_not(frozenset({Need.GRADIENTS, Need.SPATIAL_FEATURES})) is None
     with pytest.raises(BadArtifact, match="no known architecture"):
         build("fastai:vgg16", classes=2)
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from tests.support.modules import noise, wrapped
+from tests.support.modules import backbone_of, noise
 from tests.support.networks import GapNet, plain_spec, seeded
 from whylens.core.errors import BadArtifact
 from whylens.core.inputs.spec import probe_inputs
@@ -49,7 +49,7 @@ def test_what_is_found_out_once_of_a_network_is_bounded():
 
 
 def test_one_logit_becomes_two_sides_of_the_same_probability():
-    net = wrapped(GapNet(classes=1), 12, 20)
+    net = backbone_of(GapNet(classes=1), 12, 20)
     x = noise(3, 3, 12, 20)
     z = net.module(x)[:, 0]
     logits = net.logits(x)

@@ -48,13 +48,13 @@ def test_a_function_has_the_map_of_the_network_that_it_calls(net, method):
 
     labels = ["ant", "bee", "cat"]
     params = {"occlusion": {"window": 8}, "rise": {"masks": 128}}.get(method, {})
-    wanted = whylens.explain(net, PIXELS, method, size=SIZE, mean=0, std=1, target=1, **params)
+    reference = whylens.explain(net, PIXELS, method, size=SIZE, mean=0, std=1, target=1, **params)
     actual = whylens.explain(
         scores, PIXELS, method, size=SIZE, labels=labels, target="bee", **params
     )
-    largest = np.abs(wanted.values).max()
+    largest = np.abs(reference.values).max()
     assert largest > 0
-    np.testing.assert_allclose(actual.values, wanted.values, atol=1e-4 * largest)
+    np.testing.assert_allclose(actual.values, reference.values, atol=1e-4 * largest)
     assert actual.explanation.model.name == "scores"
 
 
@@ -69,8 +69,8 @@ def test_what_looks_inside_says_that_a_function_cannot_be_looked_into(net):
     backbone = whylens.load_model(net.forward, size=SIZE)
     assert {Need.GRADIENTS, Need.SPATIAL_FEATURES} <= backbone.unmet.keys()
     assert (backbone.input_spec.mean, backbone.input_spec.std) == ((0.0,) * 3, (1.0,) * 3)
-    other = whylens.load_model(lambda batch: 2 * net(batch), size=SIZE)
-    assert len({backbone.identity.digest, other.identity.digest}) == 2
+    doubled_net = whylens.load_model(lambda batch: 2 * net(batch), size=SIZE)
+    assert len({backbone.identity.digest, doubled_net.identity.digest}) == 2
 
 
 def test_probabilities_of_a_function_stay_what_they_are(net):
@@ -78,8 +78,8 @@ def test_probabilities_of_a_function_stay_what_they_are(net):
         lambda batch: net(batch).softmax(1), PIXELS, "occlusion", window=8, size=SIZE
     )
     with torch.no_grad():
-        wanted = net(X).softmax(1)[0]
-    assert why.probability == pytest.approx(float(wanted.max()), rel=1e-5)
+        probabilities = net(X).softmax(1)[0]
+    assert why.probability == pytest.approx(float(probabilities.max()), rel=1e-5)
     assert "taken for probabilities" in why.note
 
 
@@ -175,12 +175,12 @@ def test_an_onnx_file_is_explained_by_what_needs_nothing(tmp_path, monkeypatch):
     assert (backbone.labels, backbone.input_spec.mean) == (("ant", "bee", "cat"), (0.5,) * 3)
     why = whylens.explain("mine", PHOTO, "occlusion", target="bee", window=8, stride=8)
     torch_net = lambda batch: expected(batch, *layers)  # noqa: E731
-    wanted = whylens.explain(
+    reference = whylens.explain(
         torch_net, why.explanation.question.photo.image(), "occlusion", target=1, window=8,
         stride=8, size=32, mean=0.5, std=0.25,
     )  # fmt: skip
-    assert why.score == pytest.approx(wanted.score, rel=1e-4)
-    np.testing.assert_allclose(why.values, wanted.values, atol=1e-4)
+    assert why.score == pytest.approx(reference.score, rel=1e-4)
+    np.testing.assert_allclose(why.values, reference.values, atol=1e-4)
     unavailable = whylens.methods("mine").unavailable
     assert "grad-cam" in unavailable
     assert not set(METHODS) & set(unavailable)
@@ -193,13 +193,13 @@ def test_probabilities_of_an_onnx_file_stay_what_they_are(tmp_path):
     assert read_manifest(imported.folder).arguments == {"probabilities": True}
     backbone = from_folder(imported.folder)
     x = backbone.probe_inputs()
-    wanted = expected(x, *layers).softmax(1)
-    torch.testing.assert_close(backbone.probabilities(backbone.logits(x)), wanted)
+    probabilities = expected(x, *layers).softmax(1)
+    torch.testing.assert_close(backbone.probabilities(backbone.logits(x)), probabilities)
 
 
 def test_all_that_disagrees_with_an_onnx_file_is_listed_at_once(tmp_path):
     content = onnx_file(*parts(), shape=("n", 3, 32, 48), heads=("kind", "breed"))
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(BadInput) as error:
         make(tmp_path, content, size="64", labels="a,b", architecture="resnet18")
     for words in (
         "Leave --architecture out",
@@ -207,7 +207,7 @@ def test_all_that_disagrees_with_an_onnx_file_is_listed_at_once(tmp_path):
         "reads inputs of 32 x 48 and no others",
         "gives 3 scores, but there are 2 labels",
     ):
-        assert words in str(caught.value)
+        assert words in str(error.value)
     imported = make(tmp_path, content, size=None, output="breed")
     assert read_manifest(imported.folder).arguments == {"output": "breed"}
     with pytest.raises(BadInput, match="no output 'colour'"):
@@ -224,9 +224,9 @@ def test_an_onnx_file_that_is_damaged_or_no_network_for_pictures_is_refused(tmp_
     path.write_bytes(path.read_bytes()[:-1] + b"\x0e")
     with pytest.raises(BadArtifact, match="another sha256"):
         from_folder(imported.folder)
-    described = json.loads((imported.folder / "model.json").read_text())
-    described["arguments"] = {"providers": "evil"}
-    (imported.folder / "model.json").write_text(json.dumps(described))
+    content = json.loads((imported.folder / "model.json").read_text())
+    content["arguments"] = {"providers": "evil"}
+    (imported.folder / "model.json").write_text(json.dumps(content))
     with pytest.raises(BadArtifact, match="'providers' says nothing"):
         from_folder(imported.folder)
     with pytest.raises(NotAllowed, match=r"whylens import net.onnx"):
@@ -234,6 +234,6 @@ def test_an_onnx_file_that_is_damaged_or_no_network_for_pictures_is_refused(tmp_
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(BadInput, match=r"extra \[onnx\]"):
         make(tmp_path, b"", out=tmp_path / "third")
-    (imported.folder / "model.json").write_text(json.dumps({**described, "arguments": {}}))
+    (imported.folder / "model.json").write_text(json.dumps({**content, "arguments": {}}))
     with pytest.raises(NotInstalled, match=r"extra \[onnx\]"):
         from_folder(imported.folder)

@@ -32,18 +32,18 @@ def test_the_digest_of_parameters_sees_names_shapes_types_and_values():
             module.register_buffer(name, value)
         return parameters_sha256(module)
 
-    ones = torch.ones(2, 3)
+    tensor = torch.ones(2, 3)
     kinds = [
-        digest(a=ones),
-        digest(b=ones),
+        digest(a=tensor),
+        digest(b=tensor),
         digest(a=torch.ones(3, 2)),
-        digest(a=ones.double()),
-        digest(a=ones * 2),
-        digest(a=ones, b=ones),
+        digest(a=tensor.double()),
+        digest(a=tensor * 2),
+        digest(a=tensor, b=tensor),
         digest(a=torch.tensor(1.0)),
     ]
     assert len(set(kinds)) == len(kinds)
-    assert digest(a=ones.T.contiguous().T) == digest(a=ones)
+    assert digest(a=tensor.T.contiguous().T) == digest(a=tensor)
 
 
 DESCRIPTION = {
@@ -143,9 +143,9 @@ def test_folders_with_odd_names_or_half_a_checkpoint_are_passed_over(folder, wei
 
 
 def test_of_two_checkpoints_of_one_name_the_first_is_used(folder, weights, tmp_path, monkeypatch):
-    other = tmp_path / "elsewhere" / "owls"
-    write_checkpoint(other, weights, DESCRIPTION)
-    monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(other.parent))
+    second = tmp_path / "elsewhere" / "owls"
+    write_checkpoint(second, weights, DESCRIPTION)
+    monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(second.parent))
     assert checkpoint_folders(root=folder.parent)["owls"] == folder
 
 
@@ -158,8 +158,8 @@ def test_weights_with_another_hash_are_refused(folder):
 
 
 def test_missing_and_surplus_weights_are_refused(folder, weights, tmp_path):
-    some = {k: v for k, v in weights.items() if k != "fc.bias"}
-    write_checkpoint(folder, some, DESCRIPTION)
+    incomplete = {k: v for k, v in weights.items() if k != "fc.bias"}
+    write_checkpoint(folder, incomplete, DESCRIPTION)
     with pytest.raises(BadArtifact, match=r"do not fit test_resnet: .*fc\.bias"):
         from_folder(folder)
     write_checkpoint(folder, {**weights, "more": torch.zeros(1)}, DESCRIPTION)
@@ -209,13 +209,15 @@ def test_a_manifest_that_cannot_be_read_is_refused_in_words(folder, content):
 
 def test_missing_files_are_refused_in_words_without_telling_the_path(folder):
     (folder / WEIGHTS).unlink()
-    with pytest.raises(BadArtifact, match=r"owls/model.safetensors cannot be read: No such") as one:
+    with pytest.raises(
+        BadArtifact, match=r"owls/model.safetensors cannot be read: No such"
+    ) as first:
         from_folder(folder)
     (folder / MANIFEST).unlink()
-    with pytest.raises(BadArtifact, match=r"owls/model.json cannot be read: No such") as two:
+    with pytest.raises(BadArtifact, match=r"owls/model.json cannot be read: No such") as second:
         from_folder(folder)
-    for caught in (one, two):
-        assert str(folder.parent) not in str(caught.value)
+    for error in (first, second):
+        assert str(folder.parent) not in str(error.value)
 
 
 def test_what_is_no_safetensors_file_is_refused(tmp_path):
@@ -228,9 +230,9 @@ def test_what_is_no_safetensors_file_is_refused(tmp_path):
 def test_tied_weights_can_be_written(tmp_path):
     shared = torch.arange(4.0)
     write_checkpoint(tmp_path, {"a": shared, "b": shared, "c": shared[1:]}, DESCRIPTION)
-    found = read_weights(tmp_path / WEIGHTS, sha256=read_manifest(tmp_path).sha256)
-    assert found["c"].tolist() == [1, 2, 3]
-    assert torch.equal(found["a"], found["b"])
+    tensors = read_weights(tmp_path / WEIGHTS, sha256=read_manifest(tmp_path).sha256)
+    assert tensors["c"].tolist() == [1, 2, 3]
+    assert torch.equal(tensors["a"], tensors["b"])
 
 
 def test_a_write_that_is_cut_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
@@ -249,7 +251,7 @@ def test_a_write_that_is_cut_leaves_the_old_file_and_no_litter(tmp_path, monkeyp
 
 def test_a_checkpoint_cut_between_its_two_files_is_the_old_one(folder, weights, monkeypatch):
     before, write = from_folder(folder).identity.digest, files.write_atomically
-    changed = {k: v + 1 if v.is_floating_point() else v for k, v in weights.items()}
+    changed_weights = {k: v + 1 if v.is_floating_point() else v for k, v in weights.items()}
 
     def only_weights(path, content):
         if path.name == MANIFEST:
@@ -259,9 +261,9 @@ def test_a_checkpoint_cut_between_its_two_files_is_the_old_one(folder, weights, 
     with monkeypatch.context() as patch:
         patch.setattr(files, "write_atomically", only_weights)
         with pytest.raises(KeyboardInterrupt):
-            write_checkpoint(folder, changed, DESCRIPTION)
+            write_checkpoint(folder, changed_weights, DESCRIPTION)
     assert from_folder(folder).identity.digest == before
-    write_checkpoint(folder, changed, DESCRIPTION)
+    write_checkpoint(folder, changed_weights, DESCRIPTION)
     assert from_folder(folder).identity.digest != before
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.fx.proxy import TraceError
 
-from tests.support.modules import noise, wrapped
+from tests.support.modules import backbone_of, noise
 from tests.support.networks import GapNet, MlpHeadNet, TokenNet, plain_spec, seeded
 from whylens.core.errors import NeedsNotMet
 from whylens.core.models.backbone import Backbone, wrap
@@ -50,7 +50,7 @@ SPLITTABLE = {
 @pytest.fixture(params=SPLITTABLE, scope="module")
 def net(request) -> Backbone:
     module, size = SPLITTABLE[request.param]
-    return wrapped(module, *size)
+    return backbone_of(module, *size)
 
 
 def test_the_halves_add_up_to_the_whole_for_any_batch(net):
@@ -65,16 +65,16 @@ def test_fast_logits_agree_with_the_network(net):
 
 
 def test_a_graph_is_traced_once_for_all_its_cuts_and_for_copies(monkeypatch):
-    traced = []
+    traces = []
     monkeypatch.setattr(
-        "whylens.core.models.split.trace", lambda module: traced.append(module) or trace(module)
+        "whylens.core.models.split.trace", lambda module: traces.append(module) or trace(module)
     )
-    network, copied, x = Sequence2().eval(), Sequence2().eval(), noise(2, 3, 12, 20)
+    network, network_copy, x = Sequence2().eval(), Sequence2().eval(), noise(2, 3, 12, 20)
     split = find_split(network, x)
     with torch.no_grad():
-        for cut, whole in ((split, network), (split.recut(copied), copied)):
+        for cut, whole in ((split, network), (split.recut(network_copy), network_copy)):
             torch.testing.assert_close(cut.head(cut.features(x)), whole(x))
-    assert traced == [network]
+    assert traces == [network]
 
 
 class Remembers(Sequence2):
@@ -105,14 +105,16 @@ def test_gradients_through_the_head_equal_those_of_the_whole_graph(net):
     x = noise(1, 3, *net.input_spec.size)
     with torch.no_grad():
         leaf = net.features(x)
-    detached = leaf.map.clone().requires_grad_()
-    alone = torch.autograd.grad(net.head(Features(detached, leaf.prefix_tokens))[0, 1], detached)[0]
+    detached_map = leaf.map.clone().requires_grad_()
+    head_gradient = torch.autograd.grad(
+        net.head(Features(detached_map, leaf.prefix_tokens))[0, 1], detached_map
+    )[0]
     start = x.clone().requires_grad_()
     features = net.features(start)
     score = net.head(features)[0, 1]
     through, at_input = torch.autograd.grad(score, [features.map, start])
-    assert float(alone.abs().max()) > 0
-    torch.testing.assert_close(alone, through)
+    assert float(head_gradient.abs().max()) > 0
+    torch.testing.assert_close(head_gradient, through)
     whole = torch.autograd.grad(net.logits(start)[0, 1], start)[0]
     torch.testing.assert_close(at_input, whole)
 
@@ -124,14 +126,14 @@ def test_the_same_cut_can_be_made_again_on_a_copy(net):
     with torch.no_grad():
         for parameter in twin.parameters():
             parameter.mul_(1.1)
-    again = net.split.recut(twin)
+    split = net.split.recut(twin)
     x = noise(2, 3, *net.input_spec.size)
-    torch.testing.assert_close(as_two_logits(again.head(again.features(x))), as_two_logits(twin(x)))
+    torch.testing.assert_close(as_two_logits(split.head(split.features(x))), as_two_logits(twin(x)))
     assert not torch.allclose(as_two_logits(twin(x)), net.logits(x))
 
 
 def test_the_graph_is_cut_after_its_last_map():
-    net = wrapped(Sequence2(), 12, 20)
+    net = backbone_of(Sequence2(), 12, 20)
     x = noise(1, 3, 12, 20)
     torch.testing.assert_close(net.features(x).map, net.module.body(x).relu())
     assert net.linear is not None
@@ -150,7 +152,7 @@ class Reshaped(nn.Module):
 
 
 def test_a_tensor_that_only_has_the_axes_of_a_map_is_passed_over():
-    net = wrapped(Reshaped(), 12, 20)
+    net = backbone_of(Reshaped(), 12, 20)
     assert net.features(noise(1, 3, 12, 20)).map.shape == (1, 16, 12, 20)
 
 
@@ -187,12 +189,12 @@ class Block(nn.Module):
 
 def test_where_a_class_token_is_read_the_map_is_what_enters_the_last_block():
     module = ClassTokenNet()
-    net = wrapped(module, 16, 24)
+    net = backbone_of(module, 16, 24)
     x = noise(1, 3, 16, 24)
     tokens = module.patch(x).flatten(2).transpose(1, 2)
     tokens = torch.cat([module.cls, tokens], 1)
-    entering = module.blocks[1](module.blocks[0](tokens))
-    torch.testing.assert_close(Tokens(1, (4, 6)).write(net.features(x)), entering)
+    block_input = module.blocks[1](module.blocks[0](tokens))
+    torch.testing.assert_close(Tokens(1, (4, 6)).write(net.features(x)), block_input)
     leaf = net.features(x).map.detach().requires_grad_()
     score = net.head(Features(leaf, net.features(x).prefix_tokens))[0, 0]
     assert float(torch.autograd.grad(score, leaf)[0].abs().max()) > 0
@@ -210,50 +212,53 @@ def test_cutting_around_the_last_block_leaves_the_network_as_it_was():
 
 
 def test_one_split_serves_several_threads():
-    net = wrapped(ClassTokenNet(), 16, 24)
+    net = backbone_of(ClassTokenNet(), 16, 24)
     inputs = [noise(1, 3, 16, 24, seed=s) for s in range(4)]
     with torch.no_grad():
         expected = [net.features(x).map for x in inputs]
-    found: dict[int, list[bool]] = {}
+    matches: dict[int, list[bool]] = {}
 
     def work(i: int) -> None:
         with torch.no_grad():
-            same = [torch.equal(net.features(inputs[i]).map, expected[i]) for _ in range(20)]
-        found[i] = same
+            equal = [torch.equal(net.features(inputs[i]).map, expected[i]) for _ in range(20)]
+        matches[i] = equal
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(all(found[i]) for i in range(4))
+    assert all(all(matches[i]) for i in range(4))
 
 
 def test_tracing_one_network_does_not_disturb_another_that_is_running():
     # torch.fx swaps nn.Module.__call__ for everybody while it traces.
-    running, other = seeded(Sequence2()), seeded(nn.Sequential(*[nn.Tanh() for _ in range(300)]))
+    run_net, traced_net = (
+        seeded(Sequence2()),
+        seeded(nn.Sequential(*[nn.Tanh() for _ in range(300)])),
+    )
     x = noise(1, 3, 12, 20)
     with torch.no_grad():
-        expected = running(x)
+        expected = run_net(x)
     stop, faults, rounds = threading.Event(), [], []
 
     def run() -> None:
         while not stop.is_set():
             try:
                 with torch.no_grad():
-                    same = torch.equal(running(x), expected)
+                    outcome = torch.equal(run_net(x), expected)
             except Exception as fault:  # noqa: BLE001 - any is the bug
-                same = repr(fault)
+                outcome = repr(fault)
             rounds.append(1)
-            if same is not True:
-                faults.append(same)
+            if outcome is not True:
+                faults.append(outcome)
 
     from whylens.core.speed.fx_ops import trace
 
     thread = threading.Thread(target=run)
     thread.start()
     for _ in range(8):
-        assert len(trace(other).graph.nodes) == 302
+        assert len(trace(traced_net).graph.nodes) == 302
     stop.set()
     thread.join()
     assert rounds
@@ -276,7 +281,7 @@ class Unruly(GapNet):
 
 
 def test_halves_that_do_not_add_up_are_refused_in_words():
-    net = wrapped(Unruly(), 12, 20)
+    net = backbone_of(Unruly(), 12, 20)
     assert net.split is None
     assert "do not add up" in net.unmet[SPATIAL]
     assert "no feature map to pool" in net.unmet[POOLED]
@@ -285,13 +290,13 @@ def test_halves_that_do_not_add_up_are_refused_in_words():
 
 
 def test_why_a_need_is_unmet_reads_as_a_sentence():
-    net = wrapped(Unruly(), 12, 20)
-    said = net.why_not(frozenset({SPATIAL}))
-    assert said.startswith("needs a feature map with positions")
-    assert said.endswith("whole network.")
+    net = backbone_of(Unruly(), 12, 20)
+    reason = net.why_not(frozenset({SPATIAL}))
+    assert reason.startswith("needs a feature map with positions")
+    assert reason.endswith("whole network.")
     assert net.why_not(frozenset({Need.GRADIENTS})) is None
     for debug in ("Error", "node", "graph", "_"):
-        assert debug not in said
+        assert debug not in reason
 
 
 class OneCorner(GapNet):
@@ -302,7 +307,7 @@ class OneCorner(GapNet):
 
 
 def test_a_score_read_from_one_position_alone_is_refused_in_words():
-    net = wrapped(OneCorner(), 12, 20)
+    net = backbone_of(OneCorner(), 12, 20)
     assert "from a single position" in net.unmet[SPATIAL]
 
 
@@ -318,13 +323,13 @@ def test_a_map_with_one_position_is_no_map():
         def forward(self, x):
             return super().forward(x) if float(x.detach().sum()) < 1e9 else x
 
-    net = wrapped(Untraceable(), 12, 20)
+    net = backbone_of(Untraceable(), 12, 20)
     assert net.unmet[SPATIAL] == "its last feature map has a single position"
     assert net.features(noise(1, 3, 12, 20)).map.shape == (1, 4, 1, 1)  # fit for comparing images
 
 
 def test_where_the_offered_map_has_one_position_an_earlier_one_is_found_in_the_graph():
-    net = wrapped(Pooled(), 12, 20)
+    net = backbone_of(Pooled(), 12, 20)
     assert SPATIAL not in net.unmet
     assert net.features(noise(1, 3, 12, 20)).map.shape == (1, 4, 6, 10)
 
@@ -335,6 +340,6 @@ class Constant(GapNet):
 
 
 def test_a_score_that_ignores_the_map_is_refused_in_words():
-    net = wrapped(Constant(), 12, 20)
+    net = backbone_of(Constant(), 12, 20)
     assert "not read from the positions" in net.unmet[SPATIAL]
     assert "zero everywhere" in net.unmet[Need.GRADIENTS]

@@ -41,9 +41,9 @@ class InPlaceNet(nn.Module):
         return self.head(self.features(x))
 
 
-def close(got: torch.Tensor, wanted: torch.Tensor) -> None:
-    assert got.shape == wanted.shape
-    assert float((got - wanted).abs().max()) <= 1e-4 * float(wanted.abs().max()) > 0
+def close(actual: torch.Tensor, expected: torch.Tensor) -> None:
+    assert actual.shape == expected.shape
+    assert float((actual - expected).abs().max()) <= 1e-4 * float(expected.abs().max()) > 0
 
 
 @pytest.mark.parametrize("kind", [*NETS.values(), InPlaceNet])
@@ -129,7 +129,7 @@ def test_kept_gradients_are_those_of_the_target_asked_and_cannot_be_spoilt():
     trace = ForwardPass(net, net.probe_inputs()[:1])
     rows = net.linear.weight / trace.features[0, 0].numel()
     for index in (1, 2, 2, 1, 1):
-        found = trace.gradients(Target(index))
-        wanted = rows[index][None, :, None, None].expand_as(found)
-        torch.testing.assert_close(found, wanted)
-        found.fill_(7)
+        actual = trace.gradients(Target(index))
+        expected = rows[index][None, :, None, None].expand_as(actual)
+        torch.testing.assert_close(actual, expected)
+        actual.fill_(7)

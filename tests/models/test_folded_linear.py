@@ -24,8 +24,8 @@ def frozen_linear(*, bias: bool = True) -> nn.Linear:
 def test_it_gives_what_the_formula_says(bias, shape):
     plain = frozen_linear(bias=bias)
     x = noise(*shape)
-    wanted = x.double() @ plain.weight.double().T + (plain.bias.double() if bias else 0)
-    assert torch.allclose(PackedLinear(plain)(x).double(), wanted, atol=1e-5)
+    expected = x.double() @ plain.weight.double().T + (plain.bias.double() if bias else 0)
+    assert torch.allclose(PackedLinear(plain)(x).double(), expected, atol=1e-5)
 
 
 def test_rows_that_do_not_lie_together_are_read_rightly():
@@ -38,20 +38,20 @@ def test_rows_that_do_not_lie_together_are_read_rightly():
 def test_gradients_pass_through():
     plain, x = frozen_linear(), noise(4, 24).requires_grad_()
     with torch.enable_grad():
-        (wanted,) = torch.autograd.grad(plain(x).square().sum(), x)
-        (got,) = torch.autograd.grad(PackedLinear(plain)(x).square().sum(), x)
-    assert wanted.abs().max() > 0
-    torch.testing.assert_close(got, wanted)
+        (expected,) = torch.autograd.grad(plain(x).square().sum(), x)
+        (actual,) = torch.autograd.grad(PackedLinear(plain)(x).square().sum(), x)
+    assert expected.abs().max() > 0
+    torch.testing.assert_close(actual, expected)
 
 
 def test_it_shares_the_weights_keeps_the_state_and_asks_no_chance():
     plain = frozen_linear()
     before = torch.get_rng_state()
-    made = PackedLinear(plain)
+    layer = PackedLinear(plain)
     assert torch.equal(torch.get_rng_state(), before)
-    assert made.weight is plain.weight
-    assert list(made.state_dict()) == ["weight", "bias"]
-    assert not made.training
+    assert layer.weight is plain.weight
+    assert list(layer.state_dict()) == ["weight", "bias"]
+    assert not layer.training
 
 
 class Mixed(nn.Module):
@@ -71,8 +71,8 @@ def test_only_frozen_plain_layers_of_32_bits_are_packed():
     original = Mixed().eval()
     private = copy.deepcopy(original, shared_weights(original))
     pack(private)
-    found = {name for name, part in private.named_modules() if isinstance(part, PackedLinear)}
-    assert found == {"inner.0"}
+    names = {name for name, part in private.named_modules() if isinstance(part, PackedLinear)}
+    assert names == {"inner.0"}
     assert type(original.inner[0]) is nn.Linear
 
 
@@ -86,8 +86,8 @@ def test_without_the_library_nothing_is_packed(monkeypatch):
 def test_a_transformer_s_copy_is_packed_agrees_and_can_be_traced():
     network = seeded(timm.create_model("vit_tiny_patch16_224", depth=2)).requires_grad_(False)
     private = faster(network, noise(2, 3, 224, 224))
-    packed = [part for part in private.modules() if isinstance(part, PackedLinear)]
-    assert len(packed) == 2 * 4 + 1
+    layers = [part for part in private.modules() if isinstance(part, PackedLinear)]
+    assert len(layers) == 2 * 4 + 1
     x = noise(1, 3, 224, 224, seed=5)
     with torch.no_grad():
         torch.testing.assert_close(private(x), network(x), rtol=1e-4, atol=1e-4)

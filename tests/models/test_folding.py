@@ -15,12 +15,12 @@ def norms_left(module: nn.Module) -> int:
     return sum(isinstance(part, nn.BatchNorm2d) for part in module.modules())
 
 
-@pytest.mark.parametrize(("trap", "left"), [(False, 0), (True, 1)])
-def test_the_folded_copy_computes_the_same_with_fewer_norms(trap, left):
+@pytest.mark.parametrize(("trap", "count"), [(False, 0), (True, 1)])
+def test_the_folded_copy_computes_the_same_with_fewer_norms(trap, count):
     module = seeded(Foldable(trap=trap)).requires_grad_(False)
     folded = faster(module, noise(2, 3, 12, 20))
     assert folded is not module
-    assert norms_left(folded) == left
+    assert norms_left(folded) == count
     x = noise(5, 3, 12, 20, seed=9)
     torch.testing.assert_close(folded(x), module(x), rtol=1e-4, atol=1e-5)
     assert norms_left(module) == 3

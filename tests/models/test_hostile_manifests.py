@@ -17,7 +17,7 @@ def sound(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"input_size": [60_000, 60_000]}, "4,096 places along a side"),
         ({"input_size": [4096, 4096, 4096]}, "50,000,000 values"),
@@ -32,11 +32,11 @@ def sound(tmp_path_factory):
         ({"architecture": "vit_large_patch16_224"}, "numbers are stored, and it has"),
     ],
 )
-def test_what_asks_too_much_is_refused_before_it_is_allocated(sound, tmp_path, change, said):
+def test_what_asks_too_much_is_refused_before_it_is_allocated(sound, tmp_path, change, message):
     folder = tmp_path / "net"
     folder.mkdir()
     (folder / "model.safetensors").symlink_to(sound / "model.safetensors")
     manifest = json.loads((sound / "model.json").read_text())
     (folder / "model.json").write_text(json.dumps({**manifest, **change}))
-    with pytest.raises(BadArtifact, match=said):
+    with pytest.raises(BadArtifact, match=message):
         from_folder(folder)

@@ -24,21 +24,21 @@ STALL = 1.0
 
 @pytest.fixture(scope="module")
 def program(hub, home):
-    with closing(Program(home, hub.address)) as running:
-        yield running
+    with closing(Program(home, hub.address)) as hub_program:
+        yield hub_program
 
 
 @pytest.fixture
 def serve(hub):
     """Put a file on the Hub under a name of its own."""
 
-    def put(mode: str = "good", *, size: int = 200_000, **more) -> tuple[str, Repo]:
+    def publish(mode: str = "good", *, size: int = 200_000, **more) -> tuple[str, Repo]:
         name = f"acme/number-{len(hub.repos)}"
         repo = Repo(os.urandom(size), mode, **more)
         hub.repos[name] = repo
         return name, repo
 
-    return put
+    return publish
 
 
 def test_a_file_is_fetched_once_and_then_comes_from_the_disk(program, serve):

@@ -88,12 +88,12 @@ def test_a_repository_that_timm_wrote_is_a_model_by_its_name(load_online, hub):
         },
     }  # fmt: skip
 
-    def put(name: str, **changes) -> str:
+    def publish(name: str, **changes) -> str:
         hub.repos[f"acme/{name}"] = Repo(save(module.state_dict()))
         hub.repos[f"acme/{name}/config.json"] = Repo(json.dumps({**config, **changes}).encode())
         return f"hf-hub:acme/{name}"
 
-    answer = load_online(put("mine"))
+    answer = load_online(publish("mine"))
     assert (answer.get("classes"), answer["licence"]) == (3, "cc0-1.0"), answer
     input_spec = InputSpec(size=(64, 64), channels=1, mean=(0.5,), std=(0.2,))
     with torch.no_grad():
@@ -105,7 +105,7 @@ def test_a_repository_that_timm_wrote_is_a_model_by_its_name(load_online, hub):
         ("evil", {"architecture": "hf-hub:acme/mine"}, "no known architecture"),
         ("none", {"num_classes": 0}, "num_classes"),
     ):
-        answer = load_online(put(name, **changes))
+        answer = load_online(publish(name, **changes))
         assert answer.get("error") == "BadArtifact", answer
         assert words in answer["message"]
 
@@ -148,9 +148,9 @@ def test_a_classifier_of_transformers_is_a_model_by_its_name(
     assert (backbone.name, backbone.labels) == (name, ("ant", "bee", "cat"))
     x = backbone.probe_inputs()
     with torch.no_grad():
-        wanted = network(pixel_values=x).logits
-    torch.testing.assert_close(backbone.logits(x), wanted)
-    assert answer["logits"] == pytest.approx(wanted[0].tolist(), rel=1e-4)
+        expected = network(pixel_values=x).logits
+    torch.testing.assert_close(backbone.logits(x), expected)
+    assert answer["logits"] == pytest.approx(expected[0].tolist(), rel=1e-4)
     count = sum(p.numel() for p in network.parameters())
     assert check_public_model(name, [], limit=count).name == "acme/vit"
     with pytest.raises(NotAllowed, match="Choose a smaller model"):

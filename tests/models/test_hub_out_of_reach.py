@@ -15,16 +15,16 @@ from whylens.core.models.load import load
 
 @pytest.fixture(scope="module")
 def far_port():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
 def far_program(far_port, tmp_path_factory):
     home = tmp_path_factory.mktemp("far-home")
-    with closing(Program(home, f"http://127.0.0.1:{far_port}")) as running:
-        running.ask(repo="acme/imported-by-now")
-        yield running
+    with closing(Program(home, f"http://127.0.0.1:{far_port}")) as hub_program:
+        hub_program.ask(repo="acme/imported-by-now")
+        yield hub_program
 
 
 @contextmanager
@@ -44,32 +44,32 @@ def black_hole(port: int):
     with ExitStack() as stack:
         stack.enter_context(socket.create_server(("127.0.0.1", port), backlog=0))
         for _ in range(4):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(("127.0.0.1", port))
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", port))
         yield
 
 
 @contextmanager
 def dripping_header(port: int):
-    ended = threading.Event()
+    end = threading.Event()
 
-    def drip(listening: socket.socket) -> None:
-        connection, _ = listening.accept()
+    def drip(server: socket.socket) -> None:
+        connection, _ = server.accept()
         with connection:
             connection.settimeout(20)
             connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
-            while not ended.wait(0.05):
+            while not end.wait(0.05):
                 connection.sendall(b"z")
 
-    with socket.create_server(("127.0.0.1", port)) as listening:
-        listening.settimeout(20)
-        thread = threading.Thread(target=drip, args=(listening,))
+    with socket.create_server(("127.0.0.1", port)) as server:
+        server.settimeout(20)
+        thread = threading.Thread(target=drip, args=(server,))
         thread.start()
         try:
             yield
         finally:
-            ended.set()
+            end.set()
             thread.join()
 
 

@@ -22,17 +22,17 @@ CLIP = "vit_base_patch32_clip_224.openai"
 
 
 @pytest.fixture
-def made(monkeypatch):
+def encoder_networks(monkeypatch):
     """Networks of real names, one block deep and with random weights, instead of a download."""
-    found = {}
+    networks = {}
 
     def small(name, **_):
         module = timm.create_model(name, depth=1, embed_dim=48, num_heads=3).eval()
-        found[name] = randomize_weights(module, seed=2)
-        return found[name], ModelSource(name=name, digest="d" * 64, licence="", source="")
+        networks[name] = randomize_weights(module, seed=2)
+        return networks[name], ModelSource(name=name, digest="d" * 64, licence="", source="")
 
     monkeypatch.setattr(image_encoder, "load_pretrained", small)
-    return found
+    return networks
 
 
 @pytest.fixture
@@ -41,23 +41,25 @@ def pictures():
     return [rng.integers(0, 256, (40, 56, 3), dtype=np.uint8) for _ in range(3)]
 
 
-def test_a_clip_tower_gives_its_projection(made, pictures):
+def test_a_clip_tower_gives_its_projection(encoder_networks, pictures):
     eyes = image_encoder.load_encoder(CLIP)
     x = torch.cat([to_tensor(p, eyes.input_spec) for p in pictures])
     with torch.no_grad():
-        wanted = made[CLIP].head(made[CLIP].fc_norm(made[CLIP].forward_features(x)[:, 0]))
-    assert wanted.shape == (3, 512)
-    assert eyes.encode(pictures) == pytest.approx(wanted.numpy(), rel=1e-4, abs=1e-4)
+        expected = encoder_networks[CLIP].head(
+            encoder_networks[CLIP].fc_norm(encoder_networks[CLIP].forward_features(x)[:, 0])
+        )
+    assert expected.shape == (3, 512)
+    assert eyes.encode(pictures) == pytest.approx(expected.numpy(), rel=1e-4, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", [DINO, CLASSIFIER])
-def test_others_give_what_a_head_would_read(made, pictures, name):
+def test_others_give_what_a_head_would_read(encoder_networks, pictures, name):
     eyes = image_encoder.load_encoder(name)
     x = torch.cat([to_tensor(p, eyes.input_spec) for p in pictures])
     with torch.no_grad():
-        wanted = made[name].forward_features(x)[:, 0]
-    assert wanted.shape == (3, 48)
-    assert eyes.encode(pictures) == pytest.approx(wanted.numpy(), rel=1e-4, abs=1e-4)
+        expected = encoder_networks[name].forward_features(x)[:, 0]
+    assert expected.shape == (3, 48)
+    assert eyes.encode(pictures) == pytest.approx(expected.numpy(), rel=1e-4, abs=1e-4)
 
 
 def test_what_has_no_such_name_or_takes_no_pictures_is_refused(monkeypatch):

@@ -89,10 +89,10 @@ def test_what_is_written_is_the_network_of_the_file(file, network, tensors):
 
 
 def test_an_import_that_fails_leaves_nothing(file, monkeypatch):
-    def broken(*_):
+    def fail(*_):
         raise BadArtifact("no")
 
-    monkeypatch.setattr("whylens.core.models.import_weights._predict", broken)
+    monkeypatch.setattr("whylens.core.models.import_weights._predict", fail)
     with pytest.raises(BadArtifact, match="no"):
         make(file)
     assert [p.name for p in file.parent.iterdir()] == [file.name]
@@ -170,12 +170,12 @@ def test_weights_of_8_bits_are_read(tmp_path, tensors):
 
 
 def test_everything_that_disagrees_is_said_at_once(tmp_path, tensors):
-    broken = {k: v.clone() for k, v in tensors.items() if k != "layer1.0.bn1.weight"}
-    broken["layer2.0.conv1.weight"] = torch.ones(1, 2, 3, 3)
-    broken["extra.weight"] = torch.ones(2)
-    broken["fc.bias"][0] = torch.nan
-    save_file(broken, tmp_path / "w.safetensors")
-    with pytest.raises(BadInput) as caught:
+    wrong_tensors = {k: v.clone() for k, v in tensors.items() if k != "layer1.0.bn1.weight"}
+    wrong_tensors["layer2.0.conv1.weight"] = torch.ones(1, 2, 3, 3)
+    wrong_tensors["extra.weight"] = torch.ones(2)
+    wrong_tensors["fc.bias"][0] = torch.nan
+    save_file(wrong_tensors, tmp_path / "w.safetensors")
+    with pytest.raises(BadInput) as error:
         import_weights(
             ImportOptions(
                 file=tmp_path / "w.safetensors", photo=tmp_path / "none.jpg", out=tmp_path / "_m",
@@ -183,7 +183,7 @@ def test_everything_that_disagrees_is_said_at_once(tmp_path, tensors):
                 std="x", crop=7.0, interpolation="magic",
             )
         )  # fmt: skip
-    lines = str(caught.value).splitlines()
+    lines = str(error.value).splitlines()
     assert lines[0] == f"w.safetensors cannot be imported; {len(lines) - 1} things disagree:"
     for words in (
         "'_m' cannot be a model's name",
@@ -216,14 +216,16 @@ def test_tensors_of_nothing_known_are_refused_in_words(tmp_path):
         make(tmp_path / "w.safetensors")
 
 
-@pytest.mark.parametrize(("factor", "classes", "told"), [(1e-3, 24, 1), (100, 24, 0), (1e-3, 4, 0)])
-def test_guesses_that_are_all_alike_are_said_to_be(tmp_path, factor, classes, told):
+@pytest.mark.parametrize(
+    ("factor", "classes", "count"), [(1e-3, 24, 1), (100, 24, 0), (1e-3, 4, 0)]
+)
+def test_guesses_that_are_all_alike_are_said_to_be(tmp_path, factor, classes, count):
     tensors = seeded(build("test_resnet", classes=classes)).state_dict()
     tensors |= {name: factor * tensors[name] for name in ("fc.weight", "fc.bias")}
     save_file(tensors, tmp_path / "w.safetensors")
     labels = ",".join(f"thing {n}" for n in range(classes))
     doubts = [n for n in make(tmp_path / "w.safetensors", labels=labels).notes if "chance" in n]
-    assert len(doubts) == told
+    assert len(doubts) == count
     assert all("4.2 % at most, of 24 classes" in d and "--mean" in d for d in doubts), doubts
 
 
@@ -233,20 +235,22 @@ def test_an_input_that_the_network_cannot_take_is_refused_with_the_labels(tmp_pa
         make(tmp_path / "w.safetensors", size="100", labels="a,b")
 
 
-@pytest.mark.parametrize("theirs", ["fc.1", "head", "classifier.linear"])
-def test_a_head_under_another_name_is_told_with_the_lines_that_rename_it(tmp_path, tensors, theirs):
-    renamed = {
-        (name.replace("fc.", f"{theirs}.", 1) if name.startswith("fc.") else name): tensor
+@pytest.mark.parametrize("head_name", ["fc.1", "head", "classifier.linear"])
+def test_a_head_under_another_name_is_told_with_the_lines_that_rename_it(
+    tmp_path, tensors, head_name
+):
+    renamed_tensors = {
+        (name.replace("fc.", f"{head_name}.", 1) if name.startswith("fc.") else name): tensor
         for name, tensor in tensors.items()
     }
-    save_file(renamed, tmp_path / "mine.safetensors")
+    save_file(renamed_tensors, tmp_path / "mine.safetensors")
     options = ImportOptions(tmp_path / "mine.safetensors", photo=PHOTO, architecture="test_resnet")
-    with pytest.raises(BadInput, match=f"{re.escape(theirs)} may be its classifier") as caught:
+    with pytest.raises(BadInput, match=f"{re.escape(head_name)} may be its classifier") as error:
         import_weights(options)
-    line = re.search(r"^ +(weights\[.*)$", str(caught.value), re.MULTILINE)
+    line = re.search(r"^ +(weights\[.*)$", str(error.value), re.MULTILINE)
     for part in ("weight", "bias"):
-        exec(line.group(1), {"weights": renamed, "part": part})
-    assert renamed.keys() == tensors.keys()
+        exec(line.group(1), {"weights": renamed_tensors, "part": part})
+    assert renamed_tensors.keys() == tensors.keys()
 
 
 # --- labels, and what the scores are of -----------------------------------------------------------
@@ -336,10 +340,10 @@ def test_labels_that_may_hold_together_have_a_sigmoid_each(file, monkeypatch):
     assert engine.card(name).outputs == "labels"
     question = Question(name, PHOTO_OF_A_CAT, target=1, quantity="probability")
     scores = engine.predict(question).classes
-    wanted = sigmoid([score.logit for score in scores])
-    assert [score.probability for score in scores] == pytest.approx(wanted, rel=1e-5)
-    assert [p.probability for p in imported.predictions] == pytest.approx(wanted, rel=1e-5)
-    assert abs(sum(wanted) - 1) > 0.05
+    expected = sigmoid([score.logit for score in scores])
+    assert [score.probability for score in scores] == pytest.approx(expected, rel=1e-5)
+    assert [p.probability for p in imported.predictions] == pytest.approx(expected, rel=1e-5)
+    assert abs(sum(expected) - 1) > 0.05
     *_, answer = engine.explain(question, "occlusion", {"stride": 64})
     dog = next(score.probability for score in scores if score.index == 1)
     assert (answer.probability, answer.score) == pytest.approx((dog, dog), rel=1e-4)

@@ -33,24 +33,26 @@ def test_what_a_kernel_reaches_and_reads_is_what_a_convolution_does(seed):
     kernel = Kernel(*(draw.randint(*r) for r in ((1, 4), (1, 3), (0, 2), (1, 2))))
     length, size = draw.randint(kernel.extent, 20), draw.randint(1, 6)
     starts = tuple(draw.randint(0, length - min(size, length)) for _ in range(5))
-    changed = Span(starts, min(size, length))
+    changed_span = Span(starts, min(size, length))
     x = torch.zeros(5, 1, length)
     for row, start in enumerate(starts):
-        x[row, :, start : start + changed.length] = 1
+        x[row, :, start : start + changed_span.length] = 1
     weight = torch.ones(1, 1, kernel.size)
     out = functional.conv1d(x, weight, None, kernel.stride, kernel.padding, kernel.dilation)
-    span = kernel.outputs_touching(changed, out.shape[-1])
+    span = kernel.outputs_touching(changed_span, out.shape[-1])
     assert min(span.starts) >= 0
     assert max(span.starts) + span.length <= out.shape[-1]
-    widest = 1
+    widest_span = 1
     for row, start in enumerate(span.starts):
-        touched = out[row, 0].nonzero()[:, 0].tolist()
-        assert set(touched) <= set(range(start, start + span.length))
-        widest = max([widest, *(touched[-1] - touched[0] + 1 for _ in touched[:1])])
-    assert span.length == widest or kernel.dilation > 1, "no larger than the largest needs"
-    read = kernel.inputs_read(span)
-    assert read.length == (span.length - 1) * kernel.stride + kernel.extent
-    assert read.starts[0] == span.starts[0] * kernel.stride - kernel.padding
+        touched_places = out[row, 0].nonzero()[:, 0].tolist()
+        assert set(touched_places) <= set(range(start, start + span.length))
+        widest_span = max(
+            [widest_span, *(touched_places[-1] - touched_places[0] + 1 for _ in touched_places[:1])]
+        )
+    assert span.length == widest_span or kernel.dilation > 1, "no larger than the largest needs"
+    inputs = kernel.inputs_read(span)
+    assert inputs.length == (span.length - 1) * kernel.stride + kernel.extent
+    assert inputs.starts[0] == span.starts[0] * kernel.stride - kernel.padding
 
 
 def test_spans_are_united_within_the_axis():
@@ -68,19 +70,25 @@ def test_parts_with_patches_are_cut_from_padded_maps_with_patches(seed):
         length = draw.randint(1, longest)
         return Span(tuple(draw.randint(low, high - length) for _ in range(count)), length)
 
-    held = tuple(span(side, 0, side) for side in size)
-    wanted = tuple(span(side + 4, -2, side + 2) for side in size)
+    inner_spans = tuple(span(side, 0, side) for side in size)
+    outer_spans = tuple(span(side + 4, -2, side + 2) for side in size)
     clean = noise(1, 5, *size, seed=seed)
-    patches = noise(count, 5, *(s.length for s in held), seed=seed + 100)
-    got = gather_patches(clean, patches, held, wanted, -7.0)
-    assert got.is_contiguous(memory_format=torch.channels_last)
+    patches = noise(count, 5, *(s.length for s in inner_spans), seed=seed + 100)
+    actual = gather_patches(clean, patches, inner_spans, outer_spans, -7.0)
+    assert actual.is_contiguous(memory_format=torch.channels_last)
     for i, patch in enumerate(patches):
-        (top, left), (rows, columns) = (s.starts[i] for s in held), (s.length for s in held)
+        (top, start), (rows, columns) = (
+            (s.starts[i] for s in inner_spans),
+            (s.length for s in inner_spans),
+        )
         whole = clean[0].clone()
-        whole[:, top : top + rows, left : left + columns] = patch
+        whole[:, top : top + rows, start : start + columns] = patch
         whole = functional.pad(whole, (2, 2, 2, 2), value=-7.0)
-        (top, left), (rows, columns) = (s.starts[i] + 2 for s in wanted), (s.length for s in wanted)
-        assert torch.equal(got[i], whole[:, top : top + rows, left : left + columns])
+        (top, start), (rows, columns) = (
+            (s.starts[i] + 2 for s in outer_spans),
+            (s.length for s in outer_spans),
+        )
+        assert torch.equal(actual[i], whole[:, top : top + rows, start : start + columns])
 
 
 class Plain(nn.Module):
@@ -201,13 +209,15 @@ def boxes_of(size, window) -> list:
 
 
 def compare(network, module, x, fill, boxes) -> None:
-    got = network.start(x).logits(boxes, fill)
+    actual = network.start(x).logits(boxes, fill)
     with torch.no_grad():
-        wanted = module(fill_boxes(x, fill, boxes))
-        unchanged = module(x)
-    assert got.shape == wanted.shape
-    assert float((wanted - unchanged).abs().min(0).values.max()) > 0, "no window changes anything"
-    assert float((got - wanted).abs().max()) <= 1e-4 * float(wanted.abs().max())
+        expected = module(fill_boxes(x, fill, boxes))
+        plain_logits = module(x)
+    assert actual.shape == expected.shape
+    assert float((expected - plain_logits).abs().min(0).values.max()) > 0, (
+        "no window changes anything"
+    )
+    assert float((actual - expected).abs().max()) <= 1e-4 * float(expected.abs().max())
 
 
 @pytest.fixture
@@ -360,10 +370,10 @@ def test_networks_that_look_at_all_of_a_map_early_are_run_in_full(name, side, ar
     assert incremental_form(net) is None
     x, fill = noise(1, 3, side, side), torch.zeros(1, 3, side, side)
     boxes = boxes_of((side, side), (side // 4, side // 4))[:3]
-    got = net.occluded_logits(x, fill)(boxes)
+    actual = net.occluded_logits(x, fill)(boxes)
     with torch.no_grad():
-        wanted = net.logits(fill_boxes(x, fill, boxes))
-    assert float((got - wanted).abs().max()) <= 1e-4 * float(wanted.abs().max())
+        expected = net.logits(fill_boxes(x, fill, boxes))
+    assert float((actual - expected).abs().max()) <= 1e-4 * float(expected.abs().max())
 
 
 @pytest.mark.parametrize(
@@ -380,8 +390,8 @@ def test_a_subject_scores_windows_in_bounded_pieces(batch_size, classes):
     pieces = list(subject.window_scores(boxes, fill))
     assert incremental_form(net) is not None
     assert [len(p) for p in pieces[:-1]] == [batch_size] * (len(pieces) - 1)
-    wanted = subject.scores(fill_boxes(x, fill, boxes))
-    torch.testing.assert_close(torch.cat(pieces), wanted, rtol=1e-4, atol=1e-6)
+    expected = subject.scores(fill_boxes(x, fill, boxes))
+    torch.testing.assert_close(torch.cat(pieces), expected, rtol=1e-4, atol=1e-6)
     assert not torch.cat(pieces).requires_grad
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.support.modules import Bare, noise, wrapped
+from tests.support.modules import Bare, backbone_of, noise
 from tests.support.networks import TokenNet
 from whylens.core.errors import NeedsNotMet
 from whylens.core.models.layouts import (
@@ -37,11 +37,11 @@ def test_a_layout_read_and_written_is_the_same_tensor(layout, shape, expected):
     raw = noise(*shape)
     features = layout.read(raw)
     assert tuple(features.map.shape) == expected
-    kept = features.map.clone()
-    written = layout.write(features)
-    assert torch.equal(written, raw)
-    written += 1
-    assert torch.equal(features.map, kept), "a head that works in place changed the map"
+    original = features.map.clone()
+    tensor = layout.write(features)
+    assert torch.equal(tensor, raw)
+    tensor += 1
+    assert torch.equal(features.map, original), "a head that works in place changed the map"
 
 
 def test_tokens_are_placed_row_by_row_behind_the_prefix():
@@ -52,9 +52,9 @@ def test_tokens_are_placed_row_by_row_behind_the_prefix():
 
 
 def test_prefix_tokens_of_one_input_serve_a_whole_batch():
-    one = Tokens(1, (2, 2)).read(noise(1, 5, 3))
-    many = Features(one.map.expand(4, -1, -1, -1), one.prefix_tokens)
-    assert Tokens(1, (2, 2)).write(many).shape == (4, 5, 3)
+    single = Tokens(1, (2, 2)).read(noise(1, 5, 3))
+    batch = Features(single.map.expand(4, -1, -1, -1), single.prefix_tokens)
+    assert Tokens(1, (2, 2)).write(batch).shape == (4, 5, 3)
 
 
 @pytest.mark.parametrize(
@@ -106,12 +106,12 @@ def test_a_grid_is_proportional_give_or_take_a_cell():
 @pytest.mark.parametrize("prefix", [0, 1, 2, 5])
 @pytest.mark.parametrize("cell", [(0, 0), (1, 4), (3, 5)])
 def test_a_changed_patch_changes_its_own_cell_and_no_other(prefix, cell):
-    net = wrapped(TokenNet(grid=(4, 6), prefix=prefix), 16, 24)
+    net = backbone_of(TokenNet(grid=(4, 6), prefix=prefix), 16, 24)
     x = noise(1, 3, 16, 24)
-    touched = x.clone()
+    changed_x = x.clone()
     row, column = cell
-    touched[..., 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 1
-    change = (net.features(touched).map - net.features(x).map).abs().sum(1)[0]
+    changed_x[..., 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 1
+    change = (net.features(changed_x).map - net.features(x).map).abs().sum(1)[0]
     assert tuple(change.shape) == (4, 6)
     assert change[cell] > 0
     change[cell] = 0
@@ -121,11 +121,11 @@ def test_a_changed_patch_changes_its_own_cell_and_no_other(prefix, cell):
 def test_a_mixing_network_changes_most_where_the_input_changed():
     import timm
 
-    net = wrapped(timm.create_model("test_vit", num_classes=5, img_size=(64, 96)), 64, 96)
+    net = backbone_of(timm.create_model("test_vit", num_classes=5, img_size=(64, 96)), 64, 96)
     x = noise(1, 3, 64, 96)
     for row, column in [(0, 0), (2, 5), (3, 1)]:
-        touched = x.clone()
-        touched[..., 16 * row : 16 * row + 16, 16 * column : 16 * column + 16] += 2
-        change = (net.features(touched).map - net.features(x).map).abs().sum(1)[0]
+        changed_x = x.clone()
+        changed_x[..., 16 * row : 16 * row + 16, 16 * column : 16 * column + 16] += 2
+        change = (net.features(changed_x).map - net.features(x).map).abs().sum(1)[0]
         assert tuple(change.shape) == (4, 6)
         assert divmod(int(change.argmax()), 6) == (row, column)

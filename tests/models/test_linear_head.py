@@ -20,23 +20,23 @@ def head_probe(head, *, shape=(2, 4, 3, 5)):
 
 def test_a_pooled_linear_head_gives_its_exact_weights():
     fc = seeded(nn.Linear(4, 3))
-    found = head_probe(lambda f: fc(f.mean((2, 3))))
-    torch.testing.assert_close(found.weight, fc.weight.detach(), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(found.bias, fc.bias.detach(), rtol=1e-4, atol=1e-6)
+    probe = head_probe(lambda f: fc(f.mean((2, 3))))
+    torch.testing.assert_close(probe.weight, fc.weight.detach(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(probe.bias, fc.bias.detach(), rtol=1e-4, atol=1e-6)
 
 
 def test_an_affine_norm_before_the_average_is_still_a_linear_head():
     fc, norm = seeded(nn.Linear(4, 3)), seeded(nn.BatchNorm2d(4))
-    found = head_probe(lambda f: fc(norm(f).mean((2, 3))))
+    probe = head_probe(lambda f: fc(norm(f).mean((2, 3))))
     x = noise(5, 4, 3, 5, seed=8)
     expected = fc(norm(x).mean((2, 3)))
-    torch.testing.assert_close(x.mean((2, 3)) @ found.weight.T + found.bias, expected)
+    torch.testing.assert_close(x.mean((2, 3)) @ probe.weight.T + probe.bias, expected)
 
 
 def test_many_channels_are_asked_in_pieces():
     fc = seeded(nn.Linear(150, 3))
-    found = head_probe(lambda f: fc(f.mean((2, 3))), shape=(1, 150, 2, 2))
-    torch.testing.assert_close(found.weight, fc.weight.detach(), rtol=1e-4, atol=1e-6)
+    probe = head_probe(lambda f: fc(f.mean((2, 3))), shape=(1, 150, 2, 2))
+    torch.testing.assert_close(probe.weight, fc.weight.detach(), rtol=1e-4, atol=1e-6)
 
 
 FC, HIDDEN, OUT = (seeded(nn.Linear(i, o)) for i, o in ((4, 3), (4, 16), (16, 3)))
@@ -70,5 +70,5 @@ def test_the_verdict_on_a_head_rests_on_numbers_whatever_its_scale():
         fc = seeded(nn.Linear(4, 3))
         with torch.no_grad():
             fc.weight *= scale
-        found = head_probe(lambda f, fc=fc: fc(f.mean((2, 3))))
-        torch.testing.assert_close(found.weight, fc.weight.detach(), rtol=1e-3, atol=scale * 1e-4)
+        probe = head_probe(lambda f, fc=fc: fc(f.mean((2, 3))))
+        torch.testing.assert_close(probe.weight, fc.weight.detach(), rtol=1e-3, atol=scale * 1e-4)

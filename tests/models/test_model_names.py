@@ -24,9 +24,9 @@ from whylens.core.models.public_models import check_public_model
     ],
 )
 def test_a_name_is_taken_apart(text, kind, name):
-    found = parse_model_name(text, ["My-Net.v2"])
-    assert (found.kind, found.name) == (kind, name)
-    assert str(found) == text
+    parsed_name = parse_model_name(text, ["My-Net.v2"])
+    assert (parsed_name.kind, parsed_name.name) == (kind, name)
+    assert str(parsed_name) == text
 
 
 def test_a_local_checkpoint_goes_before_a_network_of_the_same_name():
@@ -90,18 +90,18 @@ def test_paths_and_addresses_never_reach_a_library(text, monkeypatch):
     monkeypatch.setattr(timm, "is_model", touched)
     asks = [parse_model_name, lambda t: check_public_model(t, []), load]
     for ask in asks[:2] if text.startswith(("hf-hub:", "hf_hub:")) else asks:
-        with pytest.raises(NotAllowed, match="is not a model name") as caught:
+        with pytest.raises(NotAllowed, match="is not a model name") as error:
             ask(text)
-        said = str(caught.value)
-        assert len(said) < 400
-        assert said.isprintable()
+        message = str(error.value)
+        assert len(message) < 400
+        assert message.isprintable()
 
 
 @pytest.mark.parametrize("text", ["torchvision:../x", "untrained:" + "x" * 5000, "torchvision:"])
 def test_a_path_behind_a_prefix_is_only_an_unknown_name(text):
-    with pytest.raises(UnknownName, match="There is no model called") as caught:
+    with pytest.raises(UnknownName, match="There is no model called") as error:
         parse_model_name(text)
-    assert len(str(caught.value)) < 400
+    assert len(str(error.value)) < 400
 
 
 @pytest.mark.parametrize(
@@ -114,17 +114,17 @@ def test_a_path_behind_a_prefix_is_only_an_unknown_name(text):
 def test_a_network_too_large_is_refused_without_allocating_it(name, monkeypatch):
     import timm
 
-    made, create = [], timm.create_model
+    devices, create = [], timm.create_model
 
-    def watched(*args, **kwargs):
-        made.append(torch.empty(0).device.type)
+    def recording_create(*args, **kwargs):
+        devices.append(torch.empty(0).device.type)
         return create(*args, **kwargs)
 
-    monkeypatch.setattr(timm, "create_model", watched)
+    monkeypatch.setattr(timm, "create_model", recording_create)
     footprint.cache_clear()
     with pytest.raises(NotAllowed, match=r"has \d{4} million parameters; .* up to 100 million"):
         check_public_model(name, [])
-    assert made == ["meta"], "weights were allocated"
+    assert devices == ["meta"], "weights were allocated"
 
 
 def test_the_size_of_a_network_is_counted_without_its_weights():

@@ -156,11 +156,11 @@ def test_weights_without_classes_are_a_start_at_any_size(monkeypatch):
         size=64,
         mode="head",
     )
-    made = build_network(recipe, 2, RandomState(0))
+    start = build_network(recipe, 2, RandomState(0))
     weight = "blocks.0.attn.qkv.weight"
-    assert torch.equal(made.module.state_dict()[weight], encoder.state_dict()[weight])
-    assert made.trained
-    assert made.notes == ()
+    assert torch.equal(start.module.state_dict()[weight], encoder.state_dict()[weight])
+    assert start.trained
+    assert start.notes == ()
 
 
 def test_a_file_of_weights_under_other_names_is_a_start(tmp_path):
@@ -169,11 +169,11 @@ def test_a_file_of_weights_under_other_names_is_a_start(tmp_path):
     file = tmp_path / "mine.safetensors"
     save_file(weights, file)
     recipe = Recipe(backbone="resnet18", arguments=SLIM, weights=str(file))
-    made = build_network(recipe, 2, RandomState(0))
-    assert torch.equal(made.module.conv1.weight, module.conv1.weight)
-    missing = recipe.model_copy(update={"weights": str(tmp_path / "nope.safetensors")})
+    start = build_network(recipe, 2, RandomState(0))
+    assert torch.equal(start.module.conv1.weight, module.conv1.weight)
+    missing_recipe = recipe.model_copy(update={"weights": str(tmp_path / "nope.safetensors")})
     with pytest.raises(CoreError, match=r"nope\.safetensors cannot be read: No such file"):
-        build_network(missing, 2, RandomState(0))
+        build_network(missing_recipe, 2, RandomState(0))
 
 
 def test_a_head_on_random_features_is_noted():

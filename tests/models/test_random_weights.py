@@ -14,11 +14,11 @@ from whylens.core.storage.files import parameters_sha256
 
 def test_random_weights_depend_on_the_seed_alone():
     state = torch.get_rng_state()
-    one, two = seeded(Foldable(), 1), seeded(Foldable(), 1)
-    assert parameters_sha256(one) == parameters_sha256(two)
-    assert parameters_sha256(one) != parameters_sha256(seeded(Foldable(), 2))
+    first, second = seeded(Foldable(), 1), seeded(Foldable(), 1)
+    assert parameters_sha256(first) == parameters_sha256(second)
+    assert parameters_sha256(first) != parameters_sha256(seeded(Foldable(), 2))
     torch.rand(3)  # were the global generator used, the next would differ
-    assert parameters_sha256(one) == parameters_sha256(seeded(Foldable(), 1))
+    assert parameters_sha256(first) == parameters_sha256(seeded(Foldable(), 1))
     torch.set_rng_state(state)
 
 

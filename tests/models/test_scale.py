@@ -86,11 +86,13 @@ def test_synthetic_vectors_are_unit_and_those_of_a_class_alike(kind):
     rows, labels = random_gallery(2000, kind, np.random.default_rng(1))
     assert rows.shape == (2000, WIDTH)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
-    near = rows @ rows.T
-    same = (labels[:, None] == labels[None]) & ~np.eye(2000, dtype=bool)
+    similarities = rows @ rows.T
+    same_class = (labels[:, None] == labels[None]) & ~np.eye(2000, dtype=bool)
     expected = 0.5 if kind == "classes" else 0.0
-    assert near[same].mean() == pytest.approx(expected, abs=0.03)
-    assert near[~same & ~np.eye(2000, dtype=bool)].mean() == pytest.approx(0, abs=0.03)
+    assert similarities[same_class].mean() == pytest.approx(expected, abs=0.03)
+    assert similarities[~same_class & ~np.eye(2000, dtype=bool)].mean() == pytest.approx(
+        0, abs=0.03
+    )
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="memory of processes is read from /proc")
@@ -109,9 +111,9 @@ def test_memory_is_that_of_a_process_and_of_what_it_started():
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     child.stdout.readline()
-    found = tree_bytes(child.pid)
+    memory = tree_bytes(child.pid)
     child.communicate(b"\n")
-    assert 80_000_000 < found < 300_000_000
+    assert 80_000_000 < memory < 300_000_000
 
 
 def test_the_page_on_disk_was_written_by_the_script():

@@ -80,8 +80,8 @@ def test_of_a_teacher_and_its_student_the_teacher_is_taken(tmp_path):
     save_file(parts, tmp_path / "parts.safetensors")
     assert read_state_dict(tmp_path / "parts.safetensors").wrapper == ""
     content = {"student": {"a": torch.zeros(1)}, "teacher": {"module.a": torch.ones(1)}, "epoch": 3}
-    found, path = unwrap(content, torch.Tensor)
-    assert (found.keys(), path) == ({"module.a"}, "teacher")
+    weights, path = unwrap(content, torch.Tensor)
+    assert (weights.keys(), path) == ({"module.a"}, "teacher")
 
 
 def test_whatever_word_all_names_carry_is_taken_off():
@@ -117,20 +117,20 @@ class Evil:
 
 # The test of two commands, in test_import.py, reads by the process that this is for; starting
 # torch takes it seconds.
-@pytest.mark.parametrize("here", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("in_process", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old"])
 def test_a_pickle_that_would_run_code_is_refused_and_runs_none(
-    tmp_path, tensors, zipped, here, request
+    tmp_path, tensors, zipped, in_process, request
 ):
-    if here:
+    if in_process:
         request.getfixturevalue("in_process")
     marker, file = tmp_path / "ran", tmp_path / "evil.pth"
     torch.save(
         {"state_dict": tensors, "extra": Evil(marker)}, file, _use_new_zipfile_serialization=zipped
     )
-    with pytest.raises(BadInput, match=r"asks for 'posix.system'.*could run code") as caught:
+    with pytest.raises(BadInput, match=r"asks for 'posix.system'.*could run code") as error:
         make(file, architecture="test_resnet")
-    assert "torch.save(model.state_dict()" in str(caught.value)
+    assert "torch.save(model.state_dict()" in str(error.value)
     assert not marker.exists()
     assert not (tmp_path / "model").exists()
     torch.load(file, weights_only=False)  # it is as dangerous as it looks
@@ -142,9 +142,9 @@ def test_a_whole_network_is_refused_with_three_lines_that_save_its_weights(
 ):
     file = tmp_path / "whole.pt"
     torch.save(network, file)
-    with pytest.raises(BadArtifact, match=r"timm\.models\.resnet\.ResNet") as caught:
+    with pytest.raises(BadArtifact, match=r"timm\.models\.resnet\.ResNet") as error:
         read_state_dict(file)
-    assert str(caught.value).count("\n  ") == 3
+    assert str(error.value).count("\n  ") == 3
 
 
 def test_a_file_that_was_cut_short_is_refused_in_words(tmp_path, tensors, in_process):

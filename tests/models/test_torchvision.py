@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.support.modules import noise, wrapped
+from tests.support.modules import backbone_of, noise
 from tests.support.networks import seeded
 from whylens.core.errors import BadArtifact
 from whylens.core.models.load import build, load
@@ -32,20 +32,20 @@ from whylens.core.storage.files import parameters_sha256
     ],
 )
 def test_torchvision_networks_are_cut_at_their_last_map(name, grid, channels, linear):
-    net = wrapped(build(f"torchvision:{name}", classes=4), 64, 96)
+    net = backbone_of(build(f"torchvision:{name}", classes=4), 64, 96)
     x = noise(3, 3, 64, 96)
     features = net.features(x)
     assert tuple(features.map.shape) == (3, channels, *grid)
     torch.testing.assert_close(net.head(features), net.logits(x), rtol=1e-3, atol=1e-5)
     assert (net.linear is not None) is linear
     if linear:
-        pooled = features.map.mean((2, 3)) @ net.linear.weight.T + net.linear.bias
-        torch.testing.assert_close(pooled, net.logits(x), rtol=1e-3, atol=1e-4)
+        pooled_logits = features.map.mean((2, 3)) @ net.linear.weight.T + net.linear.bias
+        torch.testing.assert_close(pooled_logits, net.logits(x), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow
 def test_the_vision_transformer_of_torchvision_is_cut_before_its_last_block():
-    net = wrapped(build("torchvision:vit_b_16", classes=4), 224, 224)
+    net = backbone_of(build("torchvision:vit_b_16", classes=4), 224, 224)
     x = noise(1, 3, 224, 224)
     features = net.features(x)
     assert tuple(features.map.shape) == (1, 768, 14, 14)
@@ -57,12 +57,12 @@ def put_torchvision_file(tmp_path, monkeypatch, name: str, state: dict) -> None:
     """Put weights where torchvision keeps them, under a name that carries their hash."""
     import torchvision
 
-    kept = io.BytesIO()
-    torch.save(state, kept)
-    digest = hashlib.sha256(kept.getvalue()).hexdigest()[:8]
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    digest = hashlib.sha256(buffer.getvalue()).hexdigest()[:8]
     place = tmp_path / "checkpoints" / f"{name}-{digest}.pth"
     place.parent.mkdir()
-    place.write_bytes(kept.getvalue())
+    place.write_bytes(buffer.getvalue())
     real = torchvision.models.get_model_weights(name).DEFAULT
     stand_in = SimpleNamespace(
         url=f"https://download.example/{place.name}",

@@ -76,15 +76,15 @@ def networks():
 def folders(tmp_path_factory):
     """Folders by family, and what was saved in each."""
     place = tmp_path_factory.mktemp("transformers")
-    saved = {}
+    originals = {}
     for name, (config, network_type, processor) in networks().items():
         with torch.random.fork_rng():
             torch.manual_seed(4)
             network = network_type(config).eval()
         network.save_pretrained(place / name)
         processor.save_pretrained(place / name)
-        saved[name] = (network, processor)
-    return place, saved
+        originals[name] = (network, processor)
+    return place, originals
 
 
 @pytest.mark.parametrize(
@@ -95,16 +95,16 @@ def folders(tmp_path_factory):
     ),
 )
 def test_a_folder_gives_the_network_its_labels_and_what_its_processor_does(folders, name):
-    place, saved = folders
-    network, processor = saved[name]
+    place, originals = folders
+    network, processor = originals[name]
     backbone = load(str(place / name))
     assert backbone.labels == ("ant", "bee", "cat")
     assert backbone.name == name
     photo = read_photo(PHOTO.read_bytes())
     x, _ = photo_tensor(photo, backbone.input_spec)
-    wanted = processor(Image.fromarray(photo.pixels), return_tensors="pt")["pixel_values"]
-    assert x.shape == wanted.shape
-    assert float((x - wanted).abs().max()) < 0.03  # two grey levels
+    expected = processor(Image.fromarray(photo.pixels), return_tensors="pt")["pixel_values"]
+    assert x.shape == expected.shape
+    assert float((x - expected).abs().max()) < 0.03  # two grey levels
     with torch.no_grad():
         torch.testing.assert_close(backbone.logits(x), network(pixel_values=x).logits)
 
@@ -137,13 +137,13 @@ def test_it_is_explained_by_its_folder_and_refused_on_a_page(folders, tmp_path):
     ],
 )
 def test_its_graph_cannot_be_traced_and_yet_it_is_cut_after_its_last_blocks(folders, name):
-    place, saved = folders
+    place, originals = folders
     backbone = load(str(place / name))
     assert not backbone.unmet.keys() & {Need.SPATIAL_FEATURES, Need.GRADIENTS}
     x = backbone.probe_inputs()
     with torch.no_grad():
-        wanted = saved[name][0](pixel_values=x).logits
-        torch.testing.assert_close(backbone.head(backbone.features(x)), wanted)
+        expected = originals[name][0](pixel_values=x).logits
+        torch.testing.assert_close(backbone.head(backbone.features(x)), expected)
     why = whylens.explain(place / name, PHOTO, "grad-cam", target="bee", signed=True)
     assert np.isfinite(why.values).all()
     assert np.abs(why.values).max() > 0

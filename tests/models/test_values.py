@@ -91,12 +91,12 @@ def test_its_number_is_that_of_the_bare_network_and_is_no_probability(folder, va
 def test_its_map_is_that_of_its_output_as_a_function(folder, network, method, tmp_path):
     classes = make(tmp_path, network, outputs="classes", unit="").folder
     params = {"signed": True} if method == "grad-cam" else {"steps": 8}
-    wanted = whylens.explain(classes, PHOTO, method, target=lambda y: y[:, 0], **params)
+    expected = whylens.explain(classes, PHOTO, method, target=lambda y: y[:, 0], **params)
     actual = whylens.explain(folder, PHOTO, method, **params)
-    assert actual.score == pytest.approx(wanted.score, rel=1e-5)
-    largest = np.abs(wanted.values).max()
+    assert actual.score == pytest.approx(expected.score, rel=1e-5)
+    largest = np.abs(expected.values).max()
     assert largest > 1e-4
-    np.testing.assert_allclose(actual.values, wanted.values, atol=1e-5 * largest)
+    np.testing.assert_allclose(actual.values, expected.values, atol=1e-5 * largest)
 
 
 def test_questions_about_classes_are_refused_in_words(folder):
@@ -121,8 +121,8 @@ def test_its_files_say_value_and_unit_and_are_read_back(folder, value, tmp_path)
     assert (target["quantity"], target["unit"], target["probability"]) == ("value", "years", None)
     assert manifest["model"]["outputs"] == "value"
     assert "--target" not in manifest["command"]
-    again, _ = read_explanation(path)
-    assert (again.target, again.model.outputs) == (
+    copy, _ = read_explanation(path)
+    assert (copy.target, copy.model.outputs) == (
         Target(0, "value", outputs="value", value_unit="years"), "value",
     )  # fmt: skip
 
@@ -149,8 +149,8 @@ def test_rows_of_a_folder_have_the_number_in_a_column_of_its_own(folder, value, 
     assert (row["predicted_unit"], row["predicted_probability"]) == ("years", None)
     assert (row["quantity"], row["probability"]) == ("value", None)
     assert str(predicted_score(row)) == f"age {value:.4g} years"
-    listed = photo_row([row], {}, "")
-    page = report_html([listed], model="ages", weights_sha256="0", methods=[])
+    table_row = photo_row([row], {}, "")
+    page = report_html([table_row], model="ages", weights_sha256="0", methods=[])
     assert "Value (years)" in page
     assert f"{value:.2f}" in page
 
@@ -158,18 +158,18 @@ def test_rows_of_a_folder_have_the_number_in_a_column_of_its_own(folder, value, 
 def test_covering_it_is_told_in_its_unit(folder, value, network):
     engine = Engine()
     *_, answer = engine.explain(Question(str(folder), PIXELS), "occlusion", {"stride": 32})
-    marked = np.zeros((8, 8), np.float32)
-    marked[2:4, 1:6] = 1  # as many cells as are covered
-    test = cover_test(engine, replace(answer, result=Heatmap(marked, "years", True)))
+    cells = np.zeros((8, 8), np.float32)
+    cells[2:4, 1:6] = 1  # as many cells as are covered
+    test = cover_test(engine, replace(answer, result=Heatmap(cells, "years", True)))
     assert (test.before, test.unit) == (pytest.approx(value, rel=1e-4), "years")
     subject = engine.subject(answer.question)
     fill = subject.baseline("blur")
-    mask = torch.from_numpy(marked).repeat_interleave(subject.size[0] // 8, 0)
+    mask = torch.from_numpy(cells).repeat_interleave(subject.size[0] // 8, 0)
     mask = mask.repeat_interleave(subject.size[1] // 8, 1)
     with torch.no_grad():
-        covered = float(network(subject.x + mask * (fill - subject.x)))
-    assert test.after == pytest.approx(covered, rel=1e-4)
-    assert abs(covered - value) > 1e-3 * abs(value)
+        expected = float(network(subject.x + mask * (fill - subject.x)))
+    assert test.after == pytest.approx(expected, rel=1e-4)
+    assert abs(expected - value) > 1e-3 * abs(value)
     words = html.cover_words(CoverTest(0.156, 34.21, 20.07, 33.0, None, "years"), "age")
     assert "age goes from <b>34.21 years</b> to <b>20.07 years</b>" in words
     *_, score = deletion(subject, answer.result, steps=2, chance=False)
@@ -183,9 +183,9 @@ def test_a_headline_calls_a_picture_what_is_one_and_takes_the_word_of_examples()
         words = headline(Heatmap(values.astype(np.float32), "logit"))
         assert "the input" in words
         assert "picture" not in words
-    for covered, seen in ((None, "input"), (np.ones((4, 4), np.bool_), "picture")):
-        words = html.cover_words(CoverTest(0.15, 0.9, 0.1, 0.8, covered), "7")
-        assert f"15 % of the {seen}:" in words
+    for mask, noun in ((None, "input"), (np.ones((4, 4), np.bool_), "picture")):
+        words = html.cover_words(CoverTest(0.15, 0.9, 0.1, 0.8, mask), "7")
+        assert f"15 % of the {noun}:" in words
     item = Example(np.zeros((4, 4, 3), np.uint8), "a cat", 0.9)
     note = "7 of the 10 nearest are labelled cat."
     assert headline(Examples((item, item), "cosine", note)) == note
@@ -194,10 +194,10 @@ def test_a_headline_calls_a_picture_what_is_one_and_takes_the_word_of_examples()
 
 def test_a_headline_says_that_the_peak_may_be_of_padding():
     heat = np.zeros((7, 7), np.float32)
-    for place, told in (((3, 3), False), ((1, 3), False), ((0, 3), True), ((3, 6), True)):
+    for place, expected in (((3, 3), False), ((1, 3), False), ((0, 3), True), ((3, 6), True)):
         heat[:] = 0.1
         heat[place] = 1
-        assert ("at the border" in headline(Heatmap(heat, "logit"))) is told
+        assert ("at the border" in headline(Heatmap(heat, "logit"))) is expected
     heat[3, 3] = 1  # as strong, and inside
     assert "at the border" not in headline(Heatmap(heat, "logit"))
     pixels = np.full((224, 224), 0.1, np.float32)
@@ -224,8 +224,8 @@ def test_the_card_speaks_of_numbers_labels_and_classes_as_they_are():
     assert html.class_probabilities(number) == "age 34.21 years"
     labels = Prediction("m", scores(0.9, 0.8, 0.2), 0.1, "labels")
     assert _verdict(labels) == "It says a (90 %), b (80 %)."
-    none = Prediction("m", scores(0.3, 0.2, 0.1), 0.1, "labels")
-    assert _verdict(none) == "It finds none; the likeliest is a (30 %)."
+    prediction = Prediction("m", scores(0.3, 0.2, 0.1), 0.1, "labels")
+    assert _verdict(prediction) == "It finds none; the likeliest is a (30 %)."
     assert _verdict(Prediction("m", scores(0.9, 0.1), 0.1)) == "It is sure: a (90 %)."
     card = ModelCard("m", "0" * 64, "free", "made", True, (), ("age",), {}, "value", "years")
     assert "one number: age, in years" in html.model_card(card)

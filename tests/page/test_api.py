@@ -36,17 +36,17 @@ def address():
 
 
 def run(command: list[str]) -> str:
-    done = subprocess.run(
+    process = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
 def test_curl(address):
-    told = run(["bash", "-c", CURL.replace(WRITTEN, address)])
-    assert "event: complete" in told, told[-2000:]
-    *_, last = re.findall(r"event: complete\ndata: (.*)", told)
+    output = run(["bash", "-c", CURL.replace(WRITTEN, address)])
+    assert "event: complete" in output, output[-2000:]
+    *_, last = re.findall(r"event: complete\ndata: (.*)", output)
     picture, values, manifest = json.loads(last)
     assert picture["url"].startswith(address)
     assert values["path"].endswith(".npy")
@@ -70,8 +70,8 @@ def test_an_agent(address):
     tools, kinds, failed, answer_text = json.loads(
         run([sys.executable, "-c", program]).splitlines()[-1]
     )
-    wanted = {endpoints.tool_name(e) for e in load_registry().explainers.values()}
-    assert wanted | {"methods", "models", "predict"} == set(tools)
+    expected = {endpoints.tool_name(e) for e in load_registry().explainers.values()}
+    assert expected | {"methods", "models", "predict"} == set(tools)
     assert not failed
     assert kinds[0] == "image", answer_text
     assert set(kinds[1:]) == {"text"}
@@ -79,9 +79,9 @@ def test_an_agent(address):
 
 def test_every_parameter_is_described_to_agents():
     for explainer in load_registry().explainers.values():
-        told = endpoints.endpoint_doc(explainer)
+        text = endpoints.endpoint_doc(explainer)
         for field in controls_of(explainer.Params):
-            (line,) = re.findall(rf"^    {field.name}: (.+)$", told, re.MULTILINE)
+            (line,) = re.findall(rf"^    {field.name}: (.+)$", text, re.MULTILINE)
             if field.kind in ("int", "float"):
                 low, high = re.findall(r"From (\S+) to (\S+)\.$", line)[0]
                 assert [float(low), float(high)] == pytest.approx([field.low, field.high], rel=1e-3)

@@ -47,17 +47,17 @@ def test_what_cannot_be_answered_leaves_nothing_of_the_answer_before(photo, tmp_
         ({"photo": str(text)}, "not a readable", "Choose an example"),
         ({"target": "golfish"}, "no class called", "Explain the predicted class"),
     ):
-        *_, shown = ask.fn(request, **form)
-        assert shown[2].visible
+        *_, updates = ask.fn(request, **form)
+        assert updates[2].visible
         assert all(button.visible for button in save.fn(request))
         failing = ask.fn(request, **form | wrong)
-        head, chips, picture, tiles, *others, covered = next(failing)
+        head, chips, picture, tiles, *other_updates, cover = next(failing)
         with pytest.raises(gr.Error):
             next(failing)
         assert words in head
         assert button in head
-        assert [chips, *others] == 6 * [""]
-        assert not any(part.visible for part in (picture, tiles, covered))
+        assert [chips, *other_updates] == 6 * [""]
+        assert not any(part.visible for part in (picture, tiles, cover))
         assert not any(button.visible for button in save.fn(request))
         grid, legend, status, download = clear.fn(request, **form | wrong)
         assert (grid, legend) == ("", "")
@@ -68,8 +68,8 @@ def test_what_cannot_be_answered_leaves_nothing_of_the_answer_before(photo, tmp_
 def test_what_was_covered_goes_with_its_question_where_no_test_follows(photo):
     page, request = page_of(fake(0))  # examples, of which nothing can be covered
     ask, *_ = events_filling(page, *CARD)
-    *_, (*_, covered) = ask.fn(request, **FORM | {"photo": photo})
-    assert covered.visible is False
+    *_, (*_, cover) = ask.fn(request, **FORM | {"photo": photo})
+    assert cover.visible is False
 
 
 def test_a_card_shows_its_map_while_it_answers_the_question_and_puts_its_method_in_compare(photo):
@@ -78,13 +78,13 @@ def test_a_card_shows_its_map_while_it_answers_the_question_and_puts_its_method_
     run, *_ = events_filling(page, *(f"fake-1-{n}" for n in ("picture", "examples", "legend",
                                                              "status", "head")))  # fmt: skip
     (after,) = events_filling(page, "fake-1-download", "methods")
-    asked = {**form, "chosen": "fake-1", "compared": ["fake-2"]}
+    values = {**form, "chosen": "fake-1", "compared": ["fake-2"]}
 
     def card_of(html: str, key: str) -> str:
         return html.split(f"id='card-{key}'")[1].split("</div>")[0]
 
     *_, _ = run.fn(request, **form)
-    download, cards = after.fn(request, **asked)
+    download, cards = after.fn(request, **values)
     assert download.interactive
     assert "<img src='data:image/jpeg" in card_of(cards, "fake-1")
     assert "<img" not in card_of(cards, "fake-2")
@@ -92,15 +92,15 @@ def test_a_card_shows_its_map_while_it_answers_the_question_and_puts_its_method_
     assert "take out" in card_of(cards, "fake-2")
     # A picture says which question it answers; another question's has none.
     stamp = re.search(r"data-question='(\w+)'", card_of(cards, "fake-1"))[1]
-    assert stamp == question_id(asked)
-    _, cards = after.fn(request, **asked | {"target": "3"})
+    assert stamp == question_id(values)
+    _, cards = after.fn(request, **values | {"target": "3"})
     assert "<img" not in cards
-    (put,) = events_filling(page, "compare-methods", "methods")
-    for cell, ticked in (("+fake-1", ["fake-2", "fake-1"]), ("+fake-2", []), ("+", ["fake-2"])):
+    (event_handler,) = events_filling(page, "compare-methods", "methods")
+    for cell, names in (("+fake-1", ["fake-2", "fake-1"]), ("+fake-2", []), ("+", ["fake-2"])):
         event = type("Event", (), {"cell": cell})()
-        methods, cards = put.fn(request, event, **asked)
-        assert methods == ticked
-        assert ("take out" in card_of(cards, "fake-1")) is ("fake-1" in ticked)
+        methods, cards = event_handler.fn(request, event, **values)
+        assert methods == names
+        assert ("take out" in card_of(cards, "fake-1")) is ("fake-1" in names)
 
 
 def test_a_tile_grows_and_what_it_shows_can_be_made_the_photo(photo):
@@ -112,8 +112,8 @@ def test_a_tile_grows_and_what_it_shows_can_be_made_the_photo(photo):
     assert "data-cell='0'>Make it the photo<" in tiles.value
     # Whose it is and about what, as the first card has it.
     assert "1 picture stands for it." in head
-    asked, *_ = events_filling(page, *CARD)
-    *_, (card, chips, *_) = asked.fn(request, **FORM | {"photo": photo})
+    ask_event, *_ = events_filling(page, *CARD)
+    *_, (card, chips, *_) = ask_event.fn(request, **FORM | {"photo": photo})
     label = re.search(r"aria-pressed='true'>(.*?) <span>", chips)[1]
     assert f"<b>Fake 0: why {label}.</b>" in head
     assert "1 picture stands for it." in card
@@ -132,8 +132,8 @@ def test_a_tile_grows_and_what_it_shows_can_be_made_the_photo(photo):
         assert np.array_equal(np.asarray(picture), np.full((8, 8, 3), 200, np.uint8))
     assert (target, versus) == ("predicted", "runner-up")
     stranger = type("Request", (), {"session_hash": "y"})()
-    for who, cell in ((request, "1"), (request, "-1"), (request, "x"), (stranger, "0")):
-        assert all(update == gr.skip() for update in load.fn(who, click(cell)))
+    for visitor, cell in ((request, "1"), (request, "-1"), (request, "x"), (stranger, "0")):
+        assert all(update == gr.skip() for update in load.fn(visitor, click(cell)))
 
 
 def test_methods_agree_where_their_maps_mark_the_same_places():
@@ -146,12 +146,12 @@ def test_methods_agree_where_their_maps_mark_the_same_places():
         def __init__(self, title, result):
             self.title, self.result = title, result
 
-    others = [Answer("Same", Heatmap([[9.0, 2.0, 0.0]], "other")), Answer("Other", rising)]
-    found = agreeing(Answer("This", falling), others)
-    assert found == {"Same": (pytest.approx(1.0), True), "Other": (pytest.approx(-1.0), False)}
-    told = html_text(agreeing_methods(found, "q"))
-    assert "Methods agree: 2 of 3." in told
-    assert "Other marks other places (rank correlation -1.00)" in told
+    answers = [Answer("Same", Heatmap([[9.0, 2.0, 0.0]], "other")), Answer("Other", rising)]
+    agreement = agreeing(Answer("This", falling), answers)
+    assert agreement == {"Same": (pytest.approx(1.0), True), "Other": (pytest.approx(-1.0), False)}
+    text = html_text(agreeing_methods(agreement, "q"))
+    assert "Methods agree: 2 of 3." in text
+    assert "Other marks other places (rank correlation -1.00)" in text
     assert agreeing_methods({}, "q") == ""
 
 

@@ -72,54 +72,54 @@ ONE_EACH = {explainer.family: name for name, explainer in REGISTRY.explainers.it
 @pytest.mark.parametrize("name", some_quick(REGISTRY.entries, lambda _, name: name in ONE_EACH))
 def test_an_endpoint_answers_or_says_why_not(client, photo, name):
     fields = list(REGISTRY.explainer(name).Params.model_fields)
-    asked = {"photo": gradio_client.handle_file(photo), **QUESTION, **LOOK}
+    arguments = {"photo": gradio_client.handle_file(photo), **QUESTION, **LOOK}
     if REGISTRY.explainer(name).artifact_kind:  # to what, this model's folder does not say
         with pytest.raises(Exception, match="whylens fit"):
-            client.predict(**asked, api_name=f"/{slug(name)}")
+            client.predict(**arguments, api_name=f"/{slug(name)}")
         return
     if REGISTRY.explainer(name).family == "Attention":  # the toy network has none
         with pytest.raises(Exception, match="is not available on toy: no attention"):
-            client.predict(**asked, api_name=f"/{slug(name)}")
+            client.predict(**arguments, api_name=f"/{slug(name)}")
         return
     controls = controls_of(REGISTRY.explainer(name).Params)
     fields_given = {c.name: int(c.low) for c in controls if c.name in FEW}
     if {"window", "stride"} <= set(fields):
         fields_given |= {"window": 64, "stride": 64}
-    asked |= fields_given
-    picture, values, told = client.predict(**asked, api_name=f"/{slug(name)}")
-    assert told["finished"]
-    assert told["method"] == name
-    assert told["parameters"] == told["parameters"] | fields_given
-    with Image.open(picture) as shown:
-        assert shown.size[0] > 30
-    if "map" in told:
-        assert list(np.load(values).shape) == told["map"]["shape"]
+    arguments |= fields_given
+    picture, values, manifest = client.predict(**arguments, api_name=f"/{slug(name)}")
+    assert manifest["finished"]
+    assert manifest["method"] == name
+    assert manifest["parameters"] == manifest["parameters"] | fields_given
+    with Image.open(picture) as image:
+        assert image.size[0] > 30
+    if "map" in manifest:
+        assert list(np.load(values).shape) == manifest["map"]["shape"]
 
 
 def test_a_class_can_be_given_by_number_or_by_label(client, photo):
     for target, framing in (("1", "network"), ("Goldfish", "whole")):
-        got = client.predict(
+        answer = client.predict(
             photo=gradio_client.handle_file(photo),
             **{**QUESTION, "target": target, "framing": framing},
             **LOOK,
             api_name="/grad-cam",
         )
-        assert got[-1]["target"] | {"index": 1, "label": "goldfish"} == got[-1]["target"]
-        assert got[-1]["input"]["framing"] == framing
-        assert (got[-1]["view"]["top"] < 0) == (framing == "whole"), "a wide photo is fitted"
+        assert answer[-1]["target"] | {"index": 1, "label": "goldfish"} == answer[-1]["target"]
+        assert answer[-1]["input"]["framing"] == framing
+        assert (answer[-1]["view"]["top"] < 0) == (framing == "whole"), "a wide photo is fitted"
 
 
 def test_a_map_is_judged_where_a_script_asks_for_it(client, photo):
-    asked = {"photo": gradio_client.handle_file(photo), **QUESTION, **LOOK}
-    *_, plain = client.predict(**asked, api_name="/grad-cam")
+    arguments = {"photo": gradio_client.handle_file(photo), **QUESTION, **LOOK}
+    *_, plain = client.predict(**arguments, api_name="/grad-cam")
     assert "scores" not in plain
-    *_, told = client.predict(**asked, scores=True, api_name="/grad-cam")
-    assert told["map"] == plain["map"]
+    *_, manifest = client.predict(**arguments, scores=True, api_name="/grad-cam")
+    assert manifest["map"] == plain["map"]
     # Of random weights nothing moves a probability enough: that is a verdict, too.
-    assert told["scores"]["verdict"] in get_args(Word)
-    assert told["scores"]["reason"]
-    assert set(told["scores"]) == set(Verdict().as_dict())
-    assert "--scores" in told["command"]
+    assert manifest["scores"]["verdict"] in get_args(Word)
+    assert manifest["scores"]["reason"]
+    assert set(manifest["scores"]) == set(Verdict().as_dict())
+    assert "--scores" in manifest["command"]
 
 
 def test_methods_and_models_can_be_listed(client):
@@ -128,7 +128,7 @@ def test_methods_and_models_can_be_listed(client):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"model": "local-dir:/tmp"}, "never loaded"),
         ({"model": "torchvision:resnet18"}, "command line"),
@@ -138,9 +138,9 @@ def test_methods_and_models_can_be_listed(client):
         ({"signed": "perhaps"}, "signed"),
     ],
 )
-def test_bad_values_are_refused_in_words(client, photo, change, said):
+def test_bad_values_are_refused_in_words(client, photo, change, message):
     values = {**QUESTION, **LOOK, **change}
-    with pytest.raises(Exception, match=f"(?i){said}"):
+    with pytest.raises(Exception, match=f"(?i){message}"):
         client.predict(photo=gradio_client.handle_file(photo), **values, api_name="/grad-cam")
 
 
@@ -152,7 +152,7 @@ def test_files_of_the_server_are_not_read(client):
 
 @pytest.mark.slow  # who waits for whom is asked of the queue in test_fair_queue.py
 def test_a_quick_map_is_there_while_four_slow_ones_run(photo):
-    end, running = threading.Event(), threading.Semaphore(0)
+    end, starts = threading.Event(), threading.Semaphore(0)
 
     class Slow(Explainer[NoParams]):
         """Runs until the test ends."""
@@ -163,7 +163,7 @@ def test_a_quick_map_is_there_while_four_slow_ones_run(photo):
         Params = NoParams
 
         def explain(self, subject, params):
-            running.release()
+            starts.release()
             while not end.wait(0.05):
                 yield Partial(Heatmap([[0.0, 1.0]], "units"), 0.5)
             yield Partial(Heatmap([[0.0, 1.0]], "units"), 1.0)
@@ -174,11 +174,11 @@ def test_a_quick_map_is_there_while_four_slow_ones_run(photo):
     )
     page = build_page(engine)
     client = gradio_client.Client(serve(page), verbose=False)
-    asked = {"photo": gradio_client.handle_file(photo), **QUESTION, "model": "resnet18", **LOOK}
-    jobs = [client.submit(**asked, api_name="/slow") for _ in range(4)]
+    arguments = {"photo": gradio_client.handle_file(photo), **QUESTION, "model": "resnet18", **LOOK}
+    jobs = [client.submit(**arguments, api_name="/slow") for _ in range(4)]
     try:
-        assert all(running.acquire(timeout=60) for _ in jobs)
-        *_, manifest = client.predict(**asked, api_name="/fake-1")
+        assert all(starts.acquire(timeout=60) for _ in jobs)
+        *_, manifest = client.predict(**arguments, api_name="/fake-1")
         assert manifest["method"] == "fake-1"
         assert not any(job.done() for job in jobs)
     finally:
@@ -212,6 +212,6 @@ def test_every_stop_is_there_only_while_what_its_status_tells_of_runs(whole_page
             walk(children)
 
     walk(page.config["layout"]["children"])
-    fitted = [e for e in REGISTRY.explainers.values() if e.artifact_kind]
+    with_artifact = [e for e in REGISTRY.explainers.values() if e.artifact_kind]
     # Compare, the means, Many photos, Your pictures.
-    assert stops == len(REGISTRY.explainers) + len(fitted) + 4
+    assert stops == len(REGISTRY.explainers) + len(with_artifact) + 4

@@ -38,8 +38,8 @@ def test_visitors_take_turns_in_the_order_in_which_they_came():
     for visitor in "bbc":
         line.append(event(visitor))
     assert names(line) == "abcabaa"
-    own = [e.number for e in line if e.session_hash == "a"]
-    assert own == [0, 1, 2, 3]
+    numbers = [e.number for e in line if e.session_hash == "a"]
+    assert numbers == [0, 1, 2, 3]
 
 
 def test_who_comes_when_many_of_another_wait_is_next_but_one_at_most():
@@ -60,8 +60,8 @@ def test_who_comes_when_many_of_another_wait_is_next_but_one_at_most():
 def test_what_is_not_wanted_any_more_leaves_its_place():
     line = FairLine()
     unwanted = event("b")
-    for waiting in (event("a"), event("a"), unwanted, event("a")):
-        line.append(waiting)
+    for queued_event in (event("a"), event("a"), unwanted, event("a")):
+        line.append(queued_event)
     line.remove(unwanted)
     assert names(line) == "aaa"
     line.append(event("c"))
@@ -90,20 +90,20 @@ def test_who_gives_no_name_is_one_visitor_with_all_of_the_same_address(page):
     def client(address: str) -> TestClient:
         return TestClient(app, "http://127.0.0.1:7860", client=(address, 5))
 
-    script, other = client("1.1.1.1"), client("2.2.2.2")
-    path, asked = "/gradio_api/call/work", {"data": ["a"]}
-    statuses = [script.post(path, json=asked).status_code for _ in range(MOST_WAITING + 2)]
+    script, second = client("1.1.1.1"), client("2.2.2.2")
+    path, body = "/gradio_api/call/work", {"data": ["a"]}
+    statuses = [script.post(path, json=body).status_code for _ in range(MOST_WAITING + 2)]
     assert statuses == [200] * MOST_WAITING + [429, 429]
-    nameless = {**asked, "fn_index": 0, "session_hash": ""}
+    nameless = {**body, "fn_index": 0, "session_hash": ""}
     assert script.post("/gradio_api/queue/join", json=nameless).status_code == 429
     # A name that looks like an address is a name.
-    named = {**nameless, "session_hash": "1.1.1.1"}
-    assert script.post("/gradio_api/queue/join", json=named).status_code == 200
-    assert other.post(path, json=asked).status_code == 200
-    proxied = client("10.0.0.1")
+    named_body = {**nameless, "session_hash": "1.1.1.1"}
+    assert script.post("/gradio_api/queue/join", json=named_body).status_code == 200
+    assert second.post(path, json=body).status_code == 200
+    proxied_client = client("10.0.0.1")
     forwarded = {"x-forwarded-for": "9.9.9.9, 1.1.1.1"}
-    assert proxied.post(path, json=asked, headers=forwarded).status_code == 429
-    assert proxied.post(path, json=asked).status_code == 200
+    assert proxied_client.post(path, json=body, headers=forwarded).status_code == 429
+    assert proxied_client.post(path, json=body).status_code == 200
     line = page._queue.event_queue_per_concurrency_id["slow"].queue
     first = [e.session_hash == "1.1.1.1" or e.request.client.host for e in line[:5]]
     assert first == ["1.1.1.1", True, "2.2.2.2", "10.0.0.1", "1.1.1.1"]
@@ -124,11 +124,11 @@ def test_what_nobody_reads_is_bounded(page, monkeypatch):
     assert set(queue.pending_event_ids_session) == set(queue.pending_messages_per_session)
     assert not queue.event_analytics
     events = queue.event_queue_per_concurrency_id["slow"].queue
-    gone = next(event for event in events if event.session_hash == "v0")
-    queue.send_message(gone, ProgressMessage(progress_data=[]))  # to nobody
+    absent_event = next(event for event in events if event.session_hash == "v0")
+    queue.send_message(absent_event, ProgressMessage(progress_data=[]))  # to nobody
     monkeypatch.setattr("whylens.ui.page.fair_queue.MOST_UNREAD", 3)
-    refused = ask("first")
-    assert (refused.status_code, "answers and steps wait" in refused.text) == (429, True)
+    answer = ask("first")
+    assert (answer.status_code, "answers and steps wait" in answer.text) == (429, True)
     assert ask("another").status_code == 200
 
 
@@ -143,8 +143,8 @@ def test_a_page_opens_while_the_queue_is_full():
     web = TestClient(App.create_app(page), "http://127.0.0.1:7860")
 
     def join(number: int, visitor: str) -> tuple[int, str]:
-        asked = {"data": [""] * len(page.fns[number].inputs), "fn_index": number}
-        answer = web.post("/gradio_api/queue/join", json={**asked, "session_hash": visitor})
+        body = {"data": [""] * len(page.fns[number].inputs), "fn_index": number}
+        answer = web.post("/gradio_api/queue/join", json={**body, "session_hash": visitor})
         return answer.status_code, answer.text
 
     assert [join(n % 2, f"v{n}")[0] for n in range(3)] == [200] * 3
@@ -185,20 +185,20 @@ def test_on_a_page_the_second_visitor_is_served_second_and_a_flood_is_refused():
             gradio_client.Client(address, verbose=False, httpx_kwargs=patient) for _ in range(2)
         )
         jobs = [first.submit(f"a{n}", api_name="/work") for n in range(MOST_WAITING + 1)]
-        until = time.monotonic() + 60
+        deadline = time.monotonic() + 60
         while len(page._queue) < MOST_WAITING:
-            assert time.monotonic() < until
+            assert time.monotonic() < deadline
             time.sleep(0.01)
-        asked = {"data": ["one too many"], "fn_index": 0, "session_hash": first.session_hash}
-        refused = httpx.post(f"{address}gradio_api/queue/join", json=asked, **patient)
-        assert refused.status_code == 429
-        assert "questions waiting already" in refused.json()["detail"]
-        other = second.submit("b", api_name="/work")
+        body = {"data": ["one too many"], "fn_index": 0, "session_hash": first.session_hash}
+        refusal = httpx.post(f"{address}gradio_api/queue/join", json=body, **patient)
+        assert refusal.status_code == 429
+        assert "questions waiting already" in refusal.json()["detail"]
+        second_job = second.submit("b", api_name="/work")
         while len(page._queue) <= MOST_WAITING:
-            assert time.monotonic() < until
+            assert time.monotonic() < deadline
             time.sleep(0.01)
         gate.set()
-        assert other.result(60) == "b"
+        assert second_job.result(60) == "b"
         assert {job.result(60) for job in jobs} == {f"a{n}" for n in range(MOST_WAITING + 1)}
         assert order.index("b") <= 2
         assert page._queue.cached_event_analytics_summary == {"functions": {}}, "time for nothing"

@@ -29,8 +29,8 @@ def test_a_network_of_bands_is_asked_with_a_file_of_them(tmp_path):
     values = np.random.default_rng(0).integers(0, 256, (6, 16, 16), dtype=np.uint8)
     np.save(tmp_path / "x.npy", values / np.float32(255))
     np.save(tmp_path / "last.npy", np.moveaxis(values, 0, -1))
-    first, *others = map(Image.fromarray, values)
-    first.save(tmp_path / "x.tif", save_all=True, append_images=others)
+    first_band, *other_bands = map(Image.fromarray, values)
+    first_band.save(tmp_path / "x.tif", save_all=True, append_images=other_bands)
     for name in ("x.npy", "last.npy", "x.tif"):
         question = bands(photo=str(tmp_path / name))
         assert question.photo is None

@@ -45,13 +45,13 @@ def page():
 
 def test_nothing_is_packed_before_its_button_is_pressed(page):
     files = {key for key, block in page.blocks.items() if isinstance(block, gr.DownloadButton)}
-    filling = [fn for fn in page.fns.values() if fn.fn and files & {b._id for b in fn.outputs}]
-    packing = [fn for fn in filling if fn.fn.__module__.endswith("download")]
+    file_events = [fn for fn in page.fns.values() if fn.fn and files & {b._id for b in fn.outputs}]
+    packing = [fn for fn in file_events if fn.fn.__module__.endswith("download")]
     assert len(packing) > 20
     assert {event for fn in packing for _, event in fn.targets} == {"click"}
     # The figure is made at a click; the report of many photos holds small pictures only.
-    others = {fn.fn.__module__.rpartition(".")[2] for fn in filling if fn not in packing}
-    assert others == {"figure", "many_photos"}
+    modules = {fn.fn.__module__.rpartition(".")[2] for fn in file_events if fn not in packing}
+    assert modules == {"figure", "many_photos"}
 
 
 @pytest.fixture(scope="module")
@@ -76,34 +76,34 @@ def test_a_body_of_many_values_is_refused_while_it_is_read(web):
     assert answer.status_code == 413
     assert "larger than 1 MB" in answer.text
     # What says how long it is need not be read at all.
-    announced = web.post("/gradio_api/queue/join", headers={"content-length": "1000000000"})
-    assert announced.status_code == 413
+    announced_answer = web.post("/gradio_api/queue/join", headers={"content-length": "1000000000"})
+    assert announced_answer.status_code == 413
 
 
 @pytest.fixture
 def visitors(page, tmp_path, monkeypatch):
     """A gate of its own before an application that reads a body, and clients of its addresses."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
-    read = []
+    bodies = []
 
     async def app(scope, receive, send):
-        read.append(await Request(scope, receive).body())
-        assert int(dict(scope["headers"])[b"content-length"]) == len(read[-1])
+        bodies.append(await Request(scope, receive).body())
+        assert int(dict(scope["headers"])[b"content-length"]) == len(bodies[-1])
         await PlainTextResponse("read")(scope, receive, send)
 
     gated = Gate(app, Janitor([tmp_path / "uploads"], budget=10**9), page, local=True)
-    return read, lambda address: TestClient(gated, "http://127.0.0.1", client=(address, 5))
+    return bodies, lambda address: TestClient(gated, "http://127.0.0.1", client=(address, 5))
 
 
 def test_a_photo_in_an_address_waits_on_the_disk(visitors, tmp_path):
-    (read, client), content = visitors, os.urandom(300_000)
+    (bodies, client), content = visitors, os.urandom(300_000)
     url = "data:image/png;base64," + base64.b64encode(content).decode()
     body = {"data": [{"url": url, "path": "/etc/passwd"}, "x"], "fn_index": 0, "session_hash": "s"}
     web = client("1.1.1.1")
     assert web.post("/gradio_api/queue/join", json=body).text == "read"
-    photo, other = json.loads(read[0])["data"]
-    assert other == "x"
-    assert len(read[0]) < 1000
+    photo, text = json.loads(bodies[0])["data"]
+    assert text == "x"
+    assert len(bodies[0]) < 1000
     assert photo["url"] is None
     path = Path(photo["path"])
     assert path.read_bytes() == content
@@ -119,7 +119,7 @@ def test_a_photo_in_an_address_waits_on_the_disk(visitors, tmp_path):
     assert (answer.status_code, answer.text) == (422, "The picture arrived damaged. Send it again.")
     body["data"][0]["url"] = url + "A" * 17_000_000
     assert web.post("/gradio_api/queue/join", json=body).status_code == 413
-    assert len(read) == 1
+    assert len(bodies) == 1
 
 
 def test_photos_in_addresses_are_uploads_of_an_address(visitors, monkeypatch):
@@ -156,17 +156,17 @@ def test_uploads_are_bounded_by_request_by_visitor_and_in_all(web, page, monkeyp
 
     monkeypatch.setattr(gate, "UPLOAD_BYTES", 100_000)
     monkeypatch.setattr(gate, "VISITOR_BYTES", 200_000)
-    one = client("127.0.0.9")
-    assert upload(90_000, one) == 200
-    assert upload(110_000, one) == 413
-    assert upload(90_000, one) == 200
-    assert upload(90_000, one) == 429
+    visitor = client("127.0.0.9")
+    assert upload(90_000, visitor) == 200
+    assert upload(110_000, visitor) == 413
+    assert upload(90_000, visitor) == 200
+    assert upload(90_000, visitor) == 429
     # Only a proxy of one's own network is believed whom it speaks for.
     assert upload(90_000, client("1.2.3.5")) == 200
     assert upload(90_000, client("1.2.3.5")) == 200
     assert upload(90_000, client("1.2.3.5"), **{"x-forwarded-for": "1.2.3.4"}) == 429
-    proxied = client("10.0.0.1")
-    assert upload(90_000, proxied, **{"x-forwarded-for": "6.6.6.6, 1.2.3.4"}) == 200
+    proxied_client = client("10.0.0.1")
+    assert upload(90_000, proxied_client, **{"x-forwarded-for": "6.6.6.6, 1.2.3.4"}) == 200
     full = Gate(web.app, Janitor([Path()], budget=50_000), page, local=True)
     assert upload(90_000, TestClient(full, "http://127.0.0.1", client=("9.9.9.9", 5))) == 507
 
@@ -334,8 +334,8 @@ def test_an_event_is_ended_by_its_own_visit_alone(web):
     cancel = {"session_hash": "theirs", "fn_index": 0, "event_id": event}
     answer = web.post("/gradio_api/cancel", json=cancel)
     assert (answer.status_code, answer.text) == (403, "This is an event of another visit.")
-    own = {**cancel, "session_hash": "mine"}
-    assert web.post("/gradio_api/cancel", json=own).is_success
+    own_body = {**cancel, "session_hash": "mine"}
+    assert web.post("/gradio_api/cancel", json=own_body).is_success
 
 
 def test_a_visits_answers_are_read_and_its_work_is_ended_by_that_visit_alone(web, page):
@@ -344,20 +344,20 @@ def test_a_visits_answers_are_read_and_its_work_is_ended_by_that_visit_alone(web
     queue = page._queue
     assert event in queue.event_ids_to_events
     addresses = [f"/gradio_api/call/{name}/{event}" for name in ("x", "v2/x")]
-    for address, given in product(addresses, ("", "?session_hash=theirs")):
-        assert web.get(address + given).status_code == 403
+    for address, query in product(addresses, ("", "?session_hash=theirs")):
+        assert web.get(address + query).status_code == 403
     assert event in queue.event_ids_to_events
     # Nor once it has ended and its last message waits.
     queue.event_ids_to_events.pop(event)
     assert [web.get(address).status_code for address in addresses] == [403, 403]
     gate_of = web.app.middleware_stack
-    own = [f"/gradio_api/call/x/{event}", "session_hash=reader"]
-    assert gate_of._is_own_stream(*own)
+    own_stream = [f"/gradio_api/call/x/{event}", "session_hash=reader"]
+    assert gate_of._is_own_stream(*own_stream)
     # Who asks without a visit has the event's id alone to read it by.
-    called = web.post("/gradio_api/call/predict", json={"data": [None] * 20})
-    alone = called.json().get("event_id", "")
-    assert alone in queue.event_ids_to_events
-    assert gate_of._is_own_stream(f"/gradio_api/call/predict/{alone}", "")
+    call = web.post("/gradio_api/call/predict", json={"data": [None] * 20})
+    event_id = call.json().get("event_id", "")
+    assert event_id in queue.event_ids_to_events
+    assert gate_of._is_own_stream(f"/gradio_api/call/predict/{event_id}", "")
 
 
 def test_a_stream_of_no_event_is_refused(web):
@@ -408,9 +408,9 @@ def test_nobody_says_goodbye_in_anothers_name(page, web):
         first = asyncio.create_task(listen("mine"))
         await asyncio.sleep(0)
         await listen("mine")
-        other = asyncio.create_task(listen("theirs"))
+        second = asyncio.create_task(listen("theirs"))
         ends.set()
-        await asyncio.gather(first, other)
+        await asyncio.gather(first, second)
         await listen("mine")  # one that was lost is taken up again
 
     gated = Gate(app, Janitor([Path()]), page, local=True)
@@ -453,7 +453,7 @@ def test_a_call_without_its_values_is_told_which(web, page):
 
 def test_components_are_asked_for_nothing_but_drawings(web, page):
     editor = next(n for n, block in page.blocks.items() if isinstance(block, gr.ImageEditor))
-    other = next(n for n, block in page.blocks.items() if isinstance(block, gr.Dropdown))
+    dropdown = next(n for n, block in page.blocks.items() if isinstance(block, gr.Dropdown))
     sound = {"component_id": editor, "session_hash": "x", "fn_name": "accept_blobs"}
     sound |= {"id": "a", "type": "layer", "index": "0"}
 
@@ -463,9 +463,9 @@ def test_components_are_asked_for_nothing_but_drawings(web, page):
         return web.post("/gradio_api/component_server", data=data, files=files).status_code
 
     assert post(sound) == 200
-    for lacking in sound.keys() - {"index"}:
-        assert post({k: v for k, v in sound.items() if k != lacking}) == 400
-    wrong = {"component_id": (other, "x", -1, 10**8), "fn_name": ("launch",), "index": ("x", -1)}
+    for missing_field in sound.keys() - {"index"}:
+        assert post({k: v for k, v in sound.items() if k != missing_field}) == 400
+    wrong = {"component_id": (dropdown, "x", -1, 10**8), "fn_name": ("launch",), "index": ("x", -1)}
     for name, values in wrong.items():
         assert {post({**sound, name: value}) for value in values} == {400}
     assert post({**sound, "index": 100_000_000}) == 413
@@ -484,11 +484,11 @@ def test_a_full_disk_is_said_and_a_fault_stays_one(web, page, tmp_path, monkeypa
         "The server's disk is full: it can take no file now. Try again later.",
     )
 
-    async def broken(scope, receive, send):
+    async def broken_app(scope, receive, send):
         await PlainTextResponse("Internal Server Error", 500)(scope, receive, send)
         raise ValueError("a fault")
 
-    gated = Gate(broken, Janitor([tmp_path]), page, local=True)
+    gated = Gate(broken_app, Janitor([tmp_path]), page, local=True)
     client = TestClient(gated, "http://127.0.0.1", raise_server_exceptions=False)
     assert client.get("/").status_code == 500
     with pytest.raises(ValueError, match="a fault"):

@@ -61,9 +61,9 @@ def folder(tmp_path):
 
 
 def steps(session, *, local=True, **values):
-    asked = {"files": None, "folder": "", "order": "least sure", "model": "toy"}
-    asked |= {"framing": "network", **STYLE, **values}
-    yield from many_photos._runner(session, local=local)(request=ME, **asked)
+    arguments = {"files": None, "folder": "", "order": "least sure", "model": "toy"}
+    arguments |= {"framing": "network", **STYLE, **values}
+    yield from many_photos._runner(session, local=local)(request=ME, **arguments)
 
 
 def cells(table: str) -> list[str]:
@@ -94,20 +94,20 @@ def test_every_photo_is_a_row_and_what_cannot_be_read_says_why(session, folder):
 
 
 def test_photos_are_shown_whole_where_the_page_shows_them_so(session, folder):
-    found = {}
+    probabilities = {}
     for framing in ("network", "0.1,0.1,0.5,0.5", "whole"):
         *_, (table, _) = steps(session, folder=str(folder), framing=framing)
-        found[framing] = [row.probability for row in session.store.photos("me").rows]
+        probabilities[framing] = [row.probability for row in session.store.photos("me").rows]
         mark = "toy whole" if framing == "whole" else "toy"
         assert f"data-network='{mark}'" in table
-    assert found["network"] == found["0.1,0.1,0.5,0.5"]
-    assert found["network"] != found["whole"]
+    assert probabilities["network"] == probabilities["0.1,0.1,0.5,0.5"]
+    assert probabilities["network"] != probabilities["whole"]
     from whylens.core.explanation import Question
     from whylens.core.inputs.photo import read_photo
 
     photo = replace(read_photo(png(0)), framing="whole")
     (best,) = session.engine.predict(Question("toy", photo), top=1).classes
-    assert found["whole"][2] == best.probability
+    assert probabilities["whole"][2] == best.probability
 
 
 def test_rows_are_sorted_by_choice_without_being_computed_again(session, folder, monkeypatch):
@@ -160,8 +160,8 @@ def test_uploads_and_a_zip_are_read_in_turn_and_the_rest_is_said(session, tmp_pa
         archive.writestr("three.gif", b"broken")
         archive.writestr("__MACOSX/dog/two.png", b"no picture")
         archive.writestr("notes.txt", b"no picture")
-    given = [str(tmp_path / "one.png"), str(tmp_path / "more.zip")]
-    *_, (_, status) = steps(session, files=given)
+    paths = [str(tmp_path / "one.png"), str(tmp_path / "more.zip")]
+    *_, (_, status) = steps(session, files=paths)
     rows = session.store.photos("me").rows
     assert [row.name for row in rows] == ["one.png", "dog/two.png", "three.gif"]
     assert [row.true_label for row in rows] == ["", "dog", ""]
@@ -174,20 +174,20 @@ def test_uploads_and_a_zip_are_read_in_turn_and_the_rest_is_said(session, tmp_pa
 
 
 def test_photos_are_decoded_one_at_a_time_whoever_asks(session, folder, monkeypatch):
-    alone = []
+    locked = []
 
-    def reading(read):
-        def watched(data):
-            alone.append(session.store._reading.locked())
-            return read(data)
+    def reading(decode):
+        def recording_decode(data):
+            locked.append(session.store._reading.locked())
+            return decode(data)
 
-        return watched
+        return recording_decode
 
     for module in (listing, photo_input):
         monkeypatch.setattr(module, "read_photo", reading(module.read_photo))
     list(steps(session, folder=str(folder)))
     session.store.photo(str(folder / "ant" / "1.png"))
-    assert alone == [True] * 5
+    assert locked == [True] * 5
     assert not session.store._reading.locked()
 
 
@@ -228,8 +228,8 @@ def test_files_that_are_no_photos_are_counted(tmp_path):
     folder.mkdir()
     for name in ("a.png", "notes.txt", "b.psd", "c.psd"):
         (folder / name).write_bytes(b"x")
-    packed = shutil.make_archive(str(tmp_path / "photos"), "zip", folder)
-    for uploads, place in (([packed], ""), ([], str(folder))):
+    archive = shutil.make_archive(str(tmp_path / "photos"), "zip", folder)
+    for uploads, place in (([archive], ""), ([], str(folder))):
         files, left_out = find_photo_files(uploads, place)
         assert [file.name for file in files] == ["a.png"]
         assert left_out == "2 .psd and 1 .txt were left out: no photos."

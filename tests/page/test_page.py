@@ -26,16 +26,16 @@ def tabs_of(page) -> list[list[str]]:
     blocks = page.config["components"]
     labels = {b["id"]: b["props"]["label"] for b in blocks if b["type"] == "tabitem"}
     groups = {b["id"] for b in blocks if b["type"] == "tabs"}
-    found: list[list[str]] = []
+    tabs: list[list[str]] = []
 
     def walk(node):
         if node["id"] in groups:
-            found.append([labels[child["id"]] for child in node["children"]])
+            tabs.append([labels[child["id"]] for child in node["children"]])
         for child in node.get("children", []):
             walk(child)
 
     walk(page.config["layout"])
-    return found
+    return tabs
 
 
 def test_five_tabs_and_a_card_per_explainer_under_its_question():
@@ -107,13 +107,13 @@ def test_a_reason_and_a_time_reach_the_method_that_they_are_about():
     )
     page = build_page(engine)
     ids = {b["id"]: b["props"].get("elem_id") for b in page.config["components"]}
-    (opened,) = (
+    (open_event,) = (
         d
         for d in page.config["dependencies"]
         if d["targets"] and d["targets"][0][1] == "load" and d["outputs"]
     )
-    outputs = [ids[i] for i in opened["outputs"]]
-    handler = page.fns[opened["id"]].fn
+    outputs = [ids[i] for i in open_event["outputs"]]
+    handler = page.fns[open_event["id"]].fn
     request = type("Request", (), {"query_params": {}, "session_hash": "x"})()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(wiring, "first_model", lambda engine: ("toy", ""))
@@ -136,17 +136,17 @@ def test_a_reason_and_a_time_reach_the_method_that_they_are_about():
     assert refused
     assert len(refused) < len(explainers)
     # What a fresh page already shows is not sent.
-    shown = {ids[i]: block for i, block in page.blocks.items() if i in ids}
-    shown |= {i: u for i, u in zip(outputs, updates, strict=True) if u != gr.skip()}
+    values = {ids[i]: block for i, block in page.blocks.items() if i in ids}
+    values |= {i: u for i, u in zip(outputs, updates, strict=True) if u != gr.skip()}
     for explainer in explainers:
         key = slug(explainer.name)
-        run, notice = shown[f"{key}-run"], shown[f"{key}-notice"]
-        assert (run.interactive is not False) is (explainer.name not in refused)
+        run, notice = values[f"{key}-run"], values[f"{key}-notice"]
+        assert (run.interactive is not False) is (explainer.name not in reasons)
         assert explainer.title in run.value
-        reason = refused.get(explainer.name, "").split(". ")[0].rstrip(".")
+        reason = reasons.get(explainer.name, "").split(". ")[0].rstrip(".")
         assert reason in html_text(notice.value)
         assert "whylens fit" not in notice.value, "a button offers the way out"
-        cards = shown["methods"] if isinstance(shown["methods"], str) else shown["methods"].value
+        cards = values["methods"] if isinstance(values["methods"], str) else values["methods"].value
         _, card = cards.split(f"id='card-{key}'")
         card = html_text(card.split("</button>")[0])
         assert reason in card
@@ -163,30 +163,30 @@ def test_a_keyboard_that_passes_the_networks_field_changes_nothing():
     )
     page = build_page(engine)
     ids = {b["id"]: b["props"].get("elem_id") for b in page.config["components"]}
-    (named,) = (
+    (name_event,) = (
         d
         for d in page.config["dependencies"]
         if [(ids.get(i), name) for i, name in d["targets"]] == [("model", "input")]
     )
-    handler = page.fns[named["id"]].fn
+    handler = page.fns[name_event["id"]].fn
     # A name that is none is told beside the field, which goes back to what is loaded.
     failing = handler("resnet51", "toy", None, None)
-    name, _, notice, *rest = next(failing)
+    name, _, notice, *other_updates = next(failing)
     assert name == "toy"
     assert "Did you mean" in notice.value
     assert "toy is still loaded" in notice.value
-    assert all(update == gr.skip() for update in rest)
+    assert all(update == gr.skip() for update in other_updates)
     with pytest.raises(gr.Error):
         next(failing)
     (updates,) = handler("toy", "toy", None, None)
-    assert len(updates) == len(named["outputs"])
+    assert len(updates) == len(name_event["outputs"])
     assert all(update == gr.skip() for update in updates)
     request = type("Request", (), {"query_params": {}, "session_hash": "x"})()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("whylens.ui.page.session.check_public_model", lambda name, folders: name)
         (updates,) = handler("toy", "another", None, request)
     assert updates[0] == "toy"
-    assert len(updates) == len(named["outputs"])
+    assert len(updates) == len(name_event["outputs"])
     assert any(update != gr.skip() for update in updates)
 
 
@@ -203,23 +203,23 @@ def test_whatever_brings_a_photo_asks_anew_about_its_predicted_class():
         "examples", "signal-sample", "signal-file", "report-mistakes", "photos-table",
         "fake-0-examples", "model",
     }  # fmt: skip
-    for event, filled in bringing.items():
-        assert {"target", "versus"} <= filled, event
+    for event, targets in bringing.items():
+        assert {"target", "versus"} <= targets, event
 
 
 def test_the_guide_says_what_fits_before_an_answer_is_changed_and_for_another_network():
     page, request = page_of(*map(REGISTRY.explainer, ("grad-cam", "rise", "legrad")))
     ids = {b["id"]: b["props"].get("elem_id") for b in page.config["components"]}
-    filling = {
+    guide_events = {
         tuple(sorted((ids.get(i) or "event", name) for i, name in d["targets"])): page.fns[d["id"]]
         for d in page.config["dependencies"]
         if [ids[i] for i in d["outputs"]] == ["guide-said"]
     }
-    (opened,) = (fn for targets, fn in filling.items() if ("guide", "expand") in targets)
-    assert len(filling) > 1, "nothing tells it of another network"
+    (open_event,) = (fn for targets, fn in guide_events.items() if ("guide", "expand") in targets)
+    assert len(guide_events) > 1, "nothing tells it of another network"
     answers = ["where", "It may look inside the network", "At once"]
-    assert opened.fn("", *answers, request) == ""
-    words = opened.fn("resnet18", *answers, request)
+    assert open_event.fn("", *answers, request) == ""
+    words = open_event.fn("resnet18", *answers, request)
     assert "Grad-CAM" in words
     assert "RISE" not in words, "it takes its time"
     assert "LeGrad" not in words, "this network has no attention"
@@ -244,17 +244,17 @@ def test_the_address_names_the_network_that_is_loaded_and_the_example_that_is_sh
     (tmp_path / "squirrel.jpg").write_bytes(content)
     (tmp_path / "coffee.jpg").write_bytes(content)
     digit = tmp_path / "digit-3.png"
-    shown = example(PageStore(tmp_path / "store"), "mnist1d", "digit-3")
-    digit.write_bytes(Path(shown).read_bytes())
+    example_path = example(PageStore(tmp_path / "store"), "mnist1d", "digit-3")
+    digit.write_bytes(Path(example_path).read_bytes())
     form = {"model": "resnet5000", "target": "", "quantity": "logit", "versus": "runner-up"}
     form["framing"] = "network"
-    for loaded, photo, address in (
+    for network, photo, address in (
         ("resnet18", tmp_path / "squirrel.jpg", "model=resnet18&target=predicted&example=squirrel"),
         ("resnet18", tmp_path / "coffee.jpg", "model=resnet18&target=predicted&example="),
         ("resnet18", None, "model=resnet18&target=predicted&example="),
         ("mnist1d", digit, "model=mnist1d&target=predicted&example=digit-3"),
     ):
-        values = form | {"photo": photo and str(photo), "loaded": loaded}
+        values = form | {"photo": photo and str(photo), "loaded": network}
         assert all(f"data-address='{address}'" in html_text(s.fn(**values)) for s in stamps)
     assert "data-address" not in stamps[0].fn(**form, photo=None, loaded="")
     contrast = form | {"quantity": "contrast", "versus": "titi (380)", "photo": None}
@@ -286,18 +286,18 @@ def test_controls_follow_the_parameters():
 
 
 def test_of_many_steps_a_screen_gets_the_first_the_last_and_some_between():
-    now = [0.0]
+    clock_time = [0.0]
 
     def steps(number: int):
         for step in range(number):
-            now[0] += 0.2  # seconds of work
+            clock_time[0] += 0.2  # seconds of work
             yield step
 
-    def shown(number: int):
-        for step in throttle(steps(number), clock=lambda: now[0]):
+    def thinned_steps(number: int):
+        for step in throttle(steps(number), clock=lambda: clock_time[0]):
             yield step
-            now[0] += 5  # drawing does not count
+            clock_time[0] += 5  # drawing does not count
 
-    assert list(shown(9)) == [0, 3, 6, 8]
-    assert list(shown(1)) == [0]
-    assert list(shown(0)) == []
+    assert list(thinned_steps(9)) == [0, 3, 6, 8]
+    assert list(thinned_steps(1)) == [0]
+    assert list(thinned_steps(0)) == []

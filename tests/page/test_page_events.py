@@ -23,15 +23,15 @@ EVENT = gr.EventData(None, {"index": 0, "value": "0"})
     "name", ["torchvision:resnet18", pytest.param("a folder", marks=pytest.mark.slow)]
 )
 def test_no_event_loads_what_a_page_may_not(monkeypatch, tmp_path, name):
-    folder, loaded = str(toy_checkpoint(tmp_path / "net")), []
+    folder, loads = str(toy_checkpoint(tmp_path / "net")), []
 
     def load(text, **_):
-        loaded.append(text)
+        loads.append(text)
         raise BadInput("loaded")
 
     monkeypatch.setattr("whylens.core.models.public_models.load", load)
     monkeypatch.setattr("whylens.core.engine.load", load)
-    page, request, asked = build_page(Engine()), gr.Request(session_hash="visitor"), 0
+    page, request, count = build_page(Engine()), gr.Request(session_hash="visitor"), 0
     request.query_params = {}
     name = folder if name == "a folder" else name
     for fn in page.fns.values():
@@ -39,22 +39,22 @@ def test_no_event_loads_what_a_page_may_not(monkeypatch, tmp_path, name):
         names = [getattr(block, "elem_id", None) for block in fn.inputs]
         if fn.fn is None or not values.keys() & set(names):
             continue
-        asked += 1
-        given = [
-            values.get(own, getattr(block, "value", None) or "")
-            for own, block in zip(names, fn.inputs, strict=True)
+        count += 1
+        inputs = [
+            values.get(name_of_input, getattr(block, "value", None) or "")
+            for name_of_input, block in zip(names, fn.inputs, strict=True)
         ]
-        first_keyword = len(given) - len(fn.input_keyword_names)
-        keywords = dict(zip(fn.input_keyword_names, given[first_keyword:], strict=True))
-        arguments, *_ = special_args(fn.fn, given[:first_keyword], request, event_data=EVENT)
+        first_keyword = len(inputs) - len(fn.input_keyword_names)
+        keywords = dict(zip(fn.input_keyword_names, inputs[first_keyword:], strict=True))
+        arguments, *_ = special_args(fn.fn, inputs[:first_keyword], request, event_data=EVENT)
         with suppress(gr.Error):
             answer = fn.fn(*arguments, **keywords)
             if hasattr(answer, "__next__"):
                 deque(answer, maxlen=0)
             elif asyncio.iscoroutine(answer):
                 asyncio.run(answer)
-    assert asked > 50
-    assert not loaded
+    assert count > 50
+    assert not loads
 
 
 def test_no_word_of_a_plugin_or_a_model_is_part_of_a_script():

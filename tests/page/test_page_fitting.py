@@ -81,8 +81,8 @@ def test_a_file_that_is_no_zip_is_told_in_words(session, tmp_path):
 def test_prototypes_can_be_listed_once_they_are_made(session):
     proto = explainer(session, "protopnet")
     list(session.engine.fit("toy", "protopnet", Planted(), {"steps": 40}, visitor="me"))
-    listed = editable_items(proto, session, "toy", "me")
-    assert listed.choices
-    first = listed.choices[0][0]
+    dropdown = editable_items(proto, session, "toy", "me")
+    assert dropdown.choices
+    first = dropdown.choices[0][0]
     session.engine.edit("toy", "protopnet", "rename", (first,), "mine", visitor="me")
     assert ("mine", "mine") in editable_items(proto, session, "toy", "me").choices

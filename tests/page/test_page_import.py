@@ -19,7 +19,7 @@ from whylens.ui.page.import_model import FAILED, importer
 PHOTO = ROOT / "examples" / "photos" / "squirrel.jpg"
 
 
-def asked(path, **changes):
+def form_values(path, **changes):
     empty = dict.fromkeys(
         ("name", "architecture", "labels", "size", "mean", "std", "crop", "interpolation", "unit"),
         "",
@@ -37,7 +37,9 @@ def test_a_file_becomes_the_chosen_model_or_says_all_that_disagrees(tmp_path, mo
     monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(tmp_path / "models"))
     network = seeded(build("test_resnet", classes=3)).eval()
     save_file(network.state_dict(), tmp_path / "run7.safetensors")
-    form = asked(tmp_path / "run7.safetensors", labels="ant, bee, cat", name="mine", size="64")
+    form = form_values(
+        tmp_path / "run7.safetensors", labels="ant, bee, cat", name="mine", size="64"
+    )
     run = importer(Engine(Registry({}, ())))
     *_, (status, box) = run(**form)
     assert status.startswith("Done: mine is chosen.")
@@ -50,7 +52,7 @@ def test_a_file_becomes_the_chosen_model_or_says_all_that_disagrees(tmp_path, mo
         probabilities = network(x).softmax(1)[0]
     for label, probability in zip(("ant", "bee", "cat"), probabilities, strict=True):
         assert f"  {label} {100 * probability:.1f} %" in status
-    labels = asked(form["path"], name="tags", size="64", outputs="labels")
+    labels = form_values(form["path"], name="tags", size="64", outputs="labels")
     *_, (status, _) = run(**labels)
     assert "Each label has a probability of its own." in status
 

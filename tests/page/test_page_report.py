@@ -64,32 +64,34 @@ def test_figures_and_classes_are_on_the_tab(place):
     assert not notice.visible
     assert body.visible
     assert [choice for _, choice in split.choices] == ["test", "val"]
-    kept = read_report(place / "a-colours")
-    assert f"<b>{100 * kept.test.accuracy:.1f} %</b>" in head
-    confusion = np.array(kept.test.confusion)
+    model_report = read_report(place / "a-colours")
+    assert f"<b>{100 * model_report.test.accuracy:.1f} %</b>" in head
+    confusion = np.array(model_report.test.confusion)
     right = f"<b>Right on {confusion.trace()} of {confusion.sum()} test pictures.</b>"
     assert 0 < head.index(right) < head.index("<table")
     i, j = np.unravel_index(np.argmax(confusion - np.diag(confusion.diagonal())), confusion.shape)
     assert i != j
-    mistake = f"{confusion[i, j]} of {confusion[i].sum()} {kept.labels[i]} are taken for"
-    assert f"Its commonest mistake: {mistake} {escape(kept.labels[j])}." in head
+    mistake = f"{confusion[i, j]} of {confusion[i].sum()} {model_report.labels[i]} are taken for"
+    assert f"Its commonest mistake: {mistake} {escape(model_report.labels[j])}." in head
     assert head.index("Calibration") < head.index("ECE")
-    assert f"{kept.val.ece:.3f}" in head
+    assert f"{model_report.val.ece:.3f}" in head
     assert "none needed" in head
-    assert f"{kept.test.classes[0].precision:.3f}" in classes
+    assert f"{model_report.test.classes[0].precision:.3f}" in classes
     cells = re.findall(r"data-cell='(\d-\d)'[^>]*>(\d+)<", grid)
-    wanted = [(f"{i}-{j}", str(kept.test.confusion[i][j])) for i in (0, 1) for j in (0, 1)]
-    assert cells == wanted
+    expected = [
+        (f"{i}-{j}", str(model_report.test.confusion[i][j])) for i in (0, 1) for j in (0, 1)
+    ]
+    assert cells == expected
     for text in (head, grid, classes):
         assert "<img" not in text
 
 
 def test_without_a_report_the_tab_says_how_to_get_one(place):
     for name in ("toy", "resnet18.a1_in1k", "", None):
-        notice, body, *rest = report._model_updates(report.BY_COMMAND, name)
+        notice, body, *other_updates = report._model_updates(report.BY_COMMAND, name)
         assert "whylens train" in value(notice)
         assert not body.visible
-        assert len(rest) == 8
+        assert len(other_updates) == 8
 
 
 def test_a_damaged_report_is_words(place, monkeypatch, tmp_path):
@@ -102,23 +104,23 @@ def test_a_damaged_report_is_words(place, monkeypatch, tmp_path):
 
 
 def test_a_cell_shows_its_mistakes_with_ids_and_a_diagonal_one_says_why_not(place, session):
-    chosen = report._on_cell(session)
-    truth, taken, said, gallery = chosen("a-colours", "test", SimpleNamespace(cell="0-1"))
-    assert (value(truth), value(taken)) == ("0", "1")
-    assert "2 test pictures of red are taken for" in said
-    kept = {i.key for i in read_report(place / "a-colours").wrong("test")}
+    on_cell = report._on_cell(session)
+    truth, prediction, message, gallery = on_cell("a-colours", "test", SimpleNamespace(cell="0-1"))
+    assert (value(truth), value(prediction)) == ("0", "1")
+    assert "2 test pictures of red are taken for" in message
+    wrong_keys = {i.key for i in read_report(place / "a-colours").wrong("test")}
     captions = [item["caption"] for item in gallery.value]
     assert len(captions) == 2
     assert all(re.fullmatch(r"[<>]?\d+ % · test-0-\d", c) for c in captions)
-    assert all(c.split(" ")[3] in kept for c in captions)
-    _, _, said, gallery = chosen("a-colours", "test", SimpleNamespace(cell="1-1"))
-    assert "Only the pictures of mistakes are kept" in said
+    assert all(c.split(" ")[3] in wrong_keys for c in captions)
+    _, _, message, gallery = on_cell("a-colours", "test", SimpleNamespace(cell="1-1"))
+    assert "Only the pictures of mistakes are kept" in message
     assert not gallery.visible
-    assert chosen("a-colours", "test", SimpleNamespace(cell="")) == [gr.skip()] * 4
+    assert on_cell("a-colours", "test", SimpleNamespace(cell="")) == [gr.skip()] * 4
     with pytest.raises(gr.Error, match="no such class"):
-        chosen("a-colours", "test", SimpleNamespace(cell="0-9"))
+        on_cell("a-colours", "test", SimpleNamespace(cell="0-9"))
     with pytest.raises(gr.Error, match="gone"):
-        chosen("../../etc", "test", SimpleNamespace(cell="0-1"))
+        on_cell("../../etc", "test", SimpleNamespace(cell="0-1"))
 
 
 def test_without_kept_pictures_a_cell_says_so(place, session, tmp_path, monkeypatch):
@@ -128,15 +130,15 @@ def test_without_kept_pictures_a_cell_says_so(place, session, tmp_path, monkeypa
     facts["mistakes_sha256"] = None
     (tmp_path / "bare" / "report.json").write_text(json.dumps(facts))
     monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(tmp_path))
-    *_, said, gallery = report._on_cell(session)("bare", "test", SimpleNamespace(cell="0-1"))
-    assert said.endswith("This model travels without pictures.")
+    *_, message, gallery = report._on_cell(session)("bare", "test", SimpleNamespace(cell="0-1"))
+    assert message.endswith("This model travels without pictures.")
     assert not gallery.visible
 
 
 def test_a_mistake_becomes_the_photo_unchanged_and_its_class_the_target(place, session):
     load = report._load_mistake(session)
-    path, target, versus, said = load("a-colours", "test", "0", "1", SimpleNamespace(index=1))
-    key = said.split(" ")[0]
+    path, target, versus, message = load("a-colours", "test", "0", "1", SimpleNamespace(index=1))
+    key = message.split(" ")[0]
     assert (np.asarray(Image.open(path)) == mistake_pictures(place / "a-colours", [key])[key]).all()
     assert (value(target), value(versus)) == ("1", "0")
     item = next(i for i in read_report(place / "a-colours").items if i.key == key)
@@ -146,15 +148,15 @@ def test_a_mistake_becomes_the_photo_unchanged_and_its_class_the_target(place, s
 
 
 def test_many_classes_are_listed_by_their_commonest_mistakes(place):
-    kept = json.loads(read_report(place / "a-colours").model_dump_json())
+    content = json.loads(read_report(place / "a-colours").model_dump_json())
     count = page_html.MOST_COLUMNS + 1
-    figures = kept["test"]
-    one = figures["classes"][0]
-    figures["classes"] = [{**one, "label": f"class {i}"} for i in range(count)]
+    figures = content["test"]
+    row = figures["classes"][0]
+    figures["classes"] = [{**row, "label": f"class {i}"} for i in range(count)]
     figures["confusion"] = [[9] * count for _ in range(count)]
     figures["confusion"][3][4] = 77
-    many = ModelReport.model_validate(kept).test
-    html = page_html.confusion_matrix(many)
+    split_report = ModelReport.model_validate(content).test
+    html = page_html.confusion_matrix(split_report)
     assert html.count("data-cell") == page_html.MOST_PAIRS
     assert re.search(r"data-cell='(\d+-\d+)'", html)[1] == "3-4"
 
@@ -165,20 +167,20 @@ def test_the_mean_maps_of_a_shipped_model_are_those_of_the_command(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("whylens.core.models.checkpoints.SHIPPED", shipped)
         page = Session(Engine(), PageStore(tmp_path))
-        asked = ("painted-cats-genuine", "grad-cam")
-        *partial, (said, gallery) = means._runner(page)(**values(*asked))
+        names = ("painted-cats-genuine", "grad-cam")
+        *partial, (message, gallery) = means._runner(page)(**values(*names))
         assert [step[0] for step in partial][-1] == "Averaging: 100 %"
         data = load_dataset("painted-cats:genuine", load_registry().datasets)
-        found = run(mean_maps(page.engine, asked[0], asked[1], data, per_class=2))
-        assert [item["caption"] for item in gallery.value] == list(found)
+        means_by_label = run(mean_maps(page.engine, names[0], names[1], data, per_class=2))
+        assert [item["caption"] for item in gallery.value] == list(means_by_label)
         files = [item["image"]["path"] for item in gallery.value]
-        shown = [np.asarray(Image.open(path), np.float32) for path in files]
-        for picture, mean in zip(shown, found.values(), strict=True):
-            input_spec = page.engine.backbone(asked[0]).input_spec
-            wanted = mean_picture(mean, input_spec, Style("viridis", 0.6))
-            assert np.abs(picture - np.asarray(wanted, np.float32)).mean() < 4  # JPEG
-        assert "Grad-CAM" in said
-        assert np.abs(shown[0] - shown[1]).mean() > 4
+        images = [np.asarray(Image.open(path), np.float32) for path in files]
+        for picture, mean in zip(images, means_by_label.values(), strict=True):
+            input_spec = page.engine.backbone(names[0]).input_spec
+            expected = mean_picture(mean, input_spec, Style("viridis", 0.6))
+            assert np.abs(picture - np.asarray(expected, np.float32)).mean() < 4  # JPEG
+        assert "Grad-CAM" in message
+        assert np.abs(images[0] - images[1]).mean() > 4
 
 
 def test_mean_maps_without_the_pictures_point_to_the_command(place, session):

@@ -58,10 +58,10 @@ def test_large_photos_are_shown_smaller_and_kept_whole():
     small = PageStore().downscale(answer)
     assert small.question.pixels.shape == (SCREEN_SIDE // 2, SCREEN_SIDE, 3)
     whole = np.asarray(render_explanation(answer, Style(opacity=1.0))).astype(int)
-    shown = np.asarray(render_explanation(small, Style(opacity=1.0))).astype(int)
+    image = np.asarray(render_explanation(small, Style(opacity=1.0))).astype(int)
     # The same map lies on the same places of both.
-    reduced = whole[:: 1200 // shown.shape[0], :: 2400 // shown.shape[1]]
-    middle = shown[shown.shape[0] // 2, shown.shape[1] // 2]
+    reduced = whole[:: 1200 // image.shape[0], :: 2400 // image.shape[1]]
+    middle = image[image.shape[0] // 2, image.shape[1] // 2]
     assert np.abs(whole[600, 1200] - middle).max() <= 3
     assert reduced.ndim == 3
 
@@ -77,16 +77,16 @@ def test_of_a_strip_what_the_network_sees_is_shown_and_the_map_lies_where_it_did
     pixels = np.broadcast_to(np.linspace(0, 255, 3000).astype(np.uint8)[:, None], (20, 3000, 3))
     pixels = np.ascontiguousarray(pixels.swapaxes(0, 1) if upright else pixels)
     (answer,) = engine.explain(Question("toy", pixels), "grad-cam", {"signed": True})
-    shown = PageStore().downscale(answer)
+    screen_answer = PageStore().downscale(answer)
     size = (LEAST_SIDE // 3, LEAST_SIDE)  # 20 of what is seen, and as much on either side
-    assert shown.question.pixels.shape[:2] == (size[::-1] if upright else size)
-    small = np.asarray(render_explanation(shown, Style(opacity=1.0))).astype(int)
+    assert screen_answer.question.pixels.shape[:2] == (size[::-1] if upright else size)
+    small = np.asarray(render_explanation(screen_answer, Style(opacity=1.0))).astype(int)
     whole = np.asarray(render_explanation(answer, Style(opacity=1.0))).astype(int)
     if upright:
         small, whole = small.swapaxes(0, 1), whole.swapaxes(0, 1)
-    inside = whole[:, 1490:1510]
-    assert np.abs(small[5::10, 205:395:10] - inside[:, :-1]).max() <= 40
-    assert np.abs(small[105, 205:395:10] - inside[10, :-1]).mean() <= 8
+    middle = whole[:, 1490:1510]
+    assert np.abs(small[5::10, 205:395:10] - middle[:, :-1]).max() <= 40
+    assert np.abs(small[105, 205:395:10] - middle[10, :-1]).mean() <= 8
     assert answer.question.pixels.shape == pixels.shape
 
 
@@ -99,15 +99,15 @@ def test_the_photo_is_shrunk_and_encoded_once_for_all_parts_of_an_answer(side, m
 
     backbone = wrap(seeded(GapNet()), input_spec=plain_spec(32, 32))
     engine = Engine(loader=lambda name, progress: backbone)
-    store, encoded, shrunk = stores.PageStore(), [], []
+    store, encodings, shrunk = stores.PageStore(), [], []
     picture, shrink = store.save_image, stores.shrunk
-    monkeypatch.setattr(store, "save_image", lambda image: encoded.append(1) or picture(image))
+    monkeypatch.setattr(store, "save_image", lambda image: encodings.append(1) or picture(image))
 
-    def counted(pixels, longest):
+    def counting_shrink(pixels, longest):
         shrunk.append(pixels.shape[0] > longest)
         return shrink(pixels, longest)
 
-    monkeypatch.setattr(stores, "shrunk", counted)
+    monkeypatch.setattr(stores, "shrunk", counting_shrink)
 
     def parts(value):
         pixels = np.full((side, side, 3), value, np.uint8)
@@ -118,10 +118,10 @@ def test_the_photo_is_shrunk_and_encoded_once_for_all_parts_of_an_answer(side, m
     first = parts(90)
     assert len(first) > 2
     paths = {store.photo_image(part.question.pixels) for part in first}
-    assert (len(paths), len(encoded), sum(shrunk)) == (1, 1, int(side > stores.SCREEN_SIDE))
-    other = {store.photo_image(part.question.pixels) for part in parts(200)}
-    assert len(encoded) == 2
-    assert not other & paths
+    assert (len(paths), len(encodings), sum(shrunk)) == (1, 1, int(side > stores.SCREEN_SIDE))
+    other_paths = {store.photo_image(part.question.pixels) for part in parts(200)}
+    assert len(encodings) == 2
+    assert not other_paths & paths
     Path(*paths).unlink()
     assert store.photo_image(first[0].question.pixels) in paths
     assert Path(*paths).is_file(), "what was swept out is written again"
@@ -132,6 +132,6 @@ def test_a_photo_that_was_swept_out_is_asked_for_again(tmp_path):
     Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(path)
     assert store.photo(str(path)).size == (20, 20)
     path.unlink()
-    for read in (store.photo, store.has_signal, store.signal):
+    for reader in (store.photo, store.has_signal, store.signal):
         with pytest.raises(BadInput, match="no longer kept"):
-            read(str(path))
+            reader(str(path))

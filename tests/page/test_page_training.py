@@ -69,7 +69,7 @@ def place(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def packed(tmp_path_factory) -> str:
+def fruit_zip(tmp_path_factory) -> str:
     """A ZIP of cherries and kiwis, one cherry twice."""
     return zip_of_fruit(tmp_path_factory.mktemp("fruit"))
 
@@ -92,8 +92,8 @@ def nothing_more(engine, dataset):
     return iter(())
 
 
-def asked(**changes):
-    said = {
+def form_values(**changes):
+    values = {
         "path": None,
         "folder": None,
         "name": "fruits",
@@ -104,58 +104,58 @@ def asked(**changes):
         "model": "toy",
         "request": SimpleNamespace(session_hash="me"),
     }
-    return {**said, **changes}
+    return {**values, **changes}
 
 
 def text(update):
     return update if isinstance(update, str) else getattr(update, "value", None)
 
 
-def test_a_zip_becomes_a_model_with_a_report_that_is_chosen(place, packed):
+def test_a_zip_becomes_a_model_with_a_report_that_is_chosen(place, fruit_zip):
     run = handler(unfitting=True)
-    work = asked(path=packed, start=training.LOADED, mode="head")
-    *steps, (said, _, model) = run(**work)
-    assert said.startswith("Done: fruits recognises")
+    work = form_values(path=fruit_zip, start=training.LOADED, mode="head")
+    *steps, (message, _, model) = run(**work)
+    assert message.startswith("Done: fruits recognises")
     assert model.value == "fruits"
     assert "fruits" in [name for _, name in model.choices]
     report = read_report(place / "fruits")
     assert report.labels == ("cherry", "kiwi")
     assert report.test is not None
     assert report.start.startswith("toy")
-    assert any("reading pictures" in told for told, *_ in steps)
+    assert any("reading pictures" in status for status, *_ in steps)
     log = text(steps[-1][1])
     assert "of validation" in log
     assert "Without a thing for Unfitting: These pictures do not do." in log
     # What it says is first seen of a picture that it did not learn from.
     session = Session(Engine(Registry({}, ())), PageStore())
-    with Image.open(held_out_picture(session, packed, "", "fruits", "me")) as picture:
-        shown = np.asarray(picture)
-    pictures = run_to_end(pictures_in_zip(training.Path(packed)))
-    tested = {item.key for item in report.items if item.split == "test"}
-    found = [i.key for n, i in enumerate(pictures.items) if (pictures.pixels(n) == shown).all()]
-    assert set(found) & tested
+    with Image.open(held_out_picture(session, fruit_zip, "", "fruits", "me")) as picture:
+        pixels = np.asarray(picture)
+    pictures = run_to_end(pictures_in_zip(training.Path(fruit_zip)))
+    tested_keys = {item.key for item in report.items if item.split == "test"}
+    keys = [i.key for n, i in enumerate(pictures.items) if (pictures.pixels(n) == pixels).all()]
+    assert set(keys) & tested_keys
     assert held_out_picture(session, None, "/nowhere", "fruits", "me") is None
-    assert held_out_picture(session, packed, "", "toy", "me") is None
-    again = run(**work)
-    assert next(again)[0].startswith(training.FAILED)
+    assert held_out_picture(session, fruit_zip, "", "toy", "me") is None
+    repeat = run(**work)
+    assert next(repeat)[0].startswith(training.FAILED)
     with pytest.raises(gr.Error, match="There is a model called 'fruits' already"):
-        next(again)
+        next(repeat)
 
 
 def test_a_training_starts_from_the_network_for_photos_that_is_here(place, monkeypatch):
     assert training._starts() == training.STARTS, "nothing trained is here"
     monkeypatch.setenv("WHYLENS_CHECKPOINTS", f"{place}:{ROOT / 'checkpoints'}")
-    (_, first), *others = training._starts()
-    assert first == training.SHIPPED
-    assert [value for _, value in others] == [training.LOADED, "pretrained", training.RANDOM]
-    recipe = training._recipe(asked(start=first))
+    (_, first_start), *other_starts = training._starts()
+    assert first_start == training.SHIPPED
+    assert [value for _, value in other_starts] == [training.LOADED, "pretrained", training.RANDOM]
+    recipe = training._recipe(form_values(start=first_start))
     assert recipe.weights == str(checkpoint_folders()["imagenet-lite0"])
-    fetched = training._recipe(asked(start=training.LOADED, model="resnet18.a1_in1k"))
-    assert (fetched.backbone, fetched.weights) == ("resnet18.a1_in1k", "pretrained")
+    start_recipe = training._recipe(form_values(start=training.LOADED, model="resnet18.a1_in1k"))
+    assert (start_recipe.backbone, start_recipe.weights) == ("resnet18.a1_in1k", "pretrained")
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({}, "no pictures yet"),
         ({"path": "x.zip", "folder": "y"}, "not both"),
@@ -172,25 +172,25 @@ def test_a_training_starts_from_the_network_for_photos_that_is_here(place, monke
         ({"folder": "p", "epochs": 0}, "epochs"),
     ],
 )
-def test_what_does_not_do_is_refused_in_words(place, change, said):
-    with pytest.raises(gr.Error, match=said):
-        list(handler()(**asked(**change)))
+def test_what_does_not_do_is_refused_in_words(place, change, message):
+    with pytest.raises(gr.Error, match=message):
+        list(handler()(**form_values(**change)))
     assert [p.name for p in place.iterdir()] == ["toy"]
 
 
 def test_a_folder_of_the_machine_is_not_read_where_only_zips_are_offered(place):
     with pytest.raises(gr.Error, match="no pictures yet"):
-        list(handler(local=False)(**asked(folder="painted-cats:breed")))
+        list(handler(local=False)(**form_values(folder="painted-cats:breed")))
 
 
 def test_stop_keeps_the_best_so_far_and_goes_on_with_what_follows(place):
-    runner, followed = idle_runner(), []
+    runner, follow_ups = idle_runner(), []
 
-    def then(engine, dataset):
-        followed.append(dataset.name)
+    def follow_up(engine, dataset):
+        follow_ups.append(dataset.name)
         return iter(())
 
-    steps = runner.run("me", colours, SLOW, place / "m", then)
+    steps = runner.run("me", colours, SLOW, place / "m", follow_up)
     for step in steps:
         if step.epoch == 2:
             assert not runner.stop("another")
@@ -198,7 +198,7 @@ def test_stop_keeps_the_best_so_far_and_goes_on_with_what_follows(place):
             break
     assert "examining the best so far" in [step.message for step in steps]
     assert not read_report(place / "m").complete
-    assert followed == ["colours"]
+    assert follow_ups == ["colours"]
     assert not runner.stop("me")
 
 
@@ -215,18 +215,18 @@ def test_one_at_a_time_and_leaving_ends_it(place):
 
 
 def test_stopped_before_anything_was_learnt_leaves_nothing(place):
-    runner, waiting = idle_runner(), threading.Event()
+    runner, release = idle_runner(), threading.Event()
 
-    def read(engine, tell):
+    def read_dataset(engine, tell):
         tell(0.0, "reading")
-        waiting.wait(10)
+        release.wait(10)
         tell(0.5, "reading")
         raise AssertionError
 
-    steps = runner.run("me", read, SLOW, place / "m", nothing_more)
+    steps = runner.run("me", read_dataset, SLOW, place / "m", nothing_more)
     assert next(steps).message == "reading"
     runner.stop("me")
-    waiting.set()
+    release.set()
     with pytest.raises(BadInput, match="before anything was learnt"):
         list(steps)
     assert not (place / "m" / MANIFEST).exists()
@@ -247,8 +247,8 @@ def test_a_slow_screen_gets_the_newest_and_every_epoch(place):
     assert fractions == sorted(fractions)
 
 
-def test_a_set_is_split_by_class_with_copies_together(packed):
-    pictures = run_to_end(pictures_in_zip(training.Path(packed)))
+def test_a_set_is_split_by_class_with_copies_together(fruit_zip):
+    pictures = run_to_end(pictures_in_zip(training.Path(fruit_zip)))
     dataset = run_to_end(resplit(pictures))
     present = {(item.split, item.label) for item in dataset.items}
     assert present == {(split, label) for split in SPLITS for label in (0, 1)}
@@ -256,9 +256,9 @@ def test_a_set_is_split_by_class_with_copies_together(packed):
     assert splits["fruit/cherry/000.png"] == splits["fruit/cherry/copy.png"]
     assert any("copies" in note for note in dataset.notes)
     assert (dataset.pixels(3) == pictures.pixels(3)).all()
-    few = ZippedPictures("few.zip", ("a", "b"), pictures.items[:2], [noisy(0, 0)] * 2)
+    small_set = ZippedPictures("few.zip", ("a", "b"), pictures.items[:2], [noisy(0, 0)] * 2)
     with pytest.raises(BadInput, match=r"in few\.zip has 2 pictures"):
-        list(resplit(few))
+        list(resplit(small_set))
 
 
 def look(*, local=True):
@@ -270,20 +270,20 @@ def look(*, local=True):
     return partial(event.fn, request=SimpleNamespace(session_hash="me"))
 
 
-def test_pictures_are_shown_as_soon_as_they_are_named_and_once(packed):
+def test_pictures_are_shown_as_soon_as_they_are_named_and_once(fruit_zip):
     handler = look()
-    *_, (shown, now) = handler(packed, "", ())
-    assert "41 pictures of 2 classes" in shown
-    assert shown.count("<img src='data:image/jpeg") == 8
-    assert "<b>cherry</b> 21" in shown
-    assert list(handler(packed, "", now)) == [(gr.skip(), gr.skip())]
-    assert list(handler(None, " ", now)) == [("", ("", ""))]
+    *_, (page, shown_set) = handler(fruit_zip, "", ())
+    assert "41 pictures of 2 classes" in page
+    assert page.count("<img src='data:image/jpeg") == 8
+    assert "<b>cherry</b> 21" in page
+    assert list(handler(fruit_zip, "", shown_set)) == [(gr.skip(), gr.skip())]
+    assert list(handler(None, " ", shown_set)) == [("", ("", ""))]
     for path, folder, words in (
-        (packed, "x", "not both"),
+        (fruit_zip, "x", "not both"),
         (None, "/nowhere", "There is no folder"),
     ):
-        *_, (shown, _) = list(stepped(handler(path, folder, ())))
-        assert words in shown
+        *_, (page, _) = list(stepped(handler(path, folder, ())))
+        assert words in page
     assert list(look(local=False)(None, "/etc", ())) == [("", ("", ""))]
 
 
@@ -296,16 +296,16 @@ def stepped(steps):
 def test_names_of_folders_are_only_text_and_of_many_classes_some_are_named():
     classes = [ClassPreview(HOSTILE_LABEL, 3, (b"x",))]
     classes += [ClassPreview(f"class {n}", n) for n in range(1, 150)]
-    shown = preview_html(SetPreview(tuple(classes), ("a note",) * 20))
-    assert "<img src=x" not in shown
-    assert shown.count("<figure>") == MOST_CLASSES
-    assert "11,178 pictures of 150 classes" in shown
-    assert "class 111 111 and 38 more" in shown
-    assert shown.count("<li>") < 10
+    page = preview_html(SetPreview(tuple(classes), ("a note",) * 20))
+    assert "<img src=x" not in page
+    assert page.count("<figure>") == MOST_CLASSES
+    assert "11,178 pictures of 150 classes" in page
+    assert "class 111 111 and 38 more" in page
+    assert page.count("<li>") < 10
 
 
 @pytest.mark.parametrize(
-    ("said", "public", "space", "allowed"),
+    ("setting", "public", "space", "is_allowed"),
     [
         (None, False, False, True),
         (None, True, False, False),
@@ -314,19 +314,19 @@ def test_names_of_folders_are_only_text_and_of_many_classes_some_are_named():
         ("1", True, True, True),
     ],
 )
-def test_training_is_off_where_strangers_are(monkeypatch, said, public, space, allowed):
-    for name, value in (("WHYLENS_TRAINING", said), ("SPACE_ID", "a/b" if space else None)):
+def test_training_is_off_where_strangers_are(monkeypatch, setting, public, space, is_allowed):
+    for name, value in (("WHYLENS_TRAINING", setting), ("SPACE_ID", "a/b" if space else None)):
         if value is None:
             monkeypatch.delenv(name, raising=False)
         else:
             monkeypatch.setenv(name, value)
-    assert training.training_allowed(public=public) is allowed
+    assert training.training_allowed(public=public) is is_allowed
     page = build_page(Engine(Registry({}, ())), public=public)
-    shown = {b["props"].get("elem_id"): b["props"] for b in page.config["components"]}
-    assert ("train-run" in shown) is allowed
-    assert ("import-run" in shown) is not (public or space)
-    if allowed:
-        assert shown["train-folder"]["visible"] is not (public or space)
+    components = {b["props"].get("elem_id"): b["props"] for b in page.config["components"]}
+    assert ("train-run" in components) is is_allowed
+    assert ("import-run" in components) is not (public or space)
+    if is_allowed:
+        assert components["train-folder"]["visible"] is not (public or space)
 
 
 def test_the_demo_is_public_unless_on_loopback():

@@ -38,7 +38,7 @@ def editor() -> PaintInput:
     return paint_input(render=False)
 
 
-def drawn(editor, drawing="mine"):
+def layers_of(editor, drawing="mine"):
     return editor.preprocess(EditorData(id=drawing))["layers"]
 
 
@@ -46,11 +46,11 @@ def drawn(editor, drawing="mine"):
 def test_a_layer_comes_with_its_strokes_and_once(editor, kind):
     editor.accept_blobs(blobs(layer(kind=kind)))
     editor.accept_blobs(blobs(layer(), kind="background", index="null"))
-    (found,) = drawn(editor)
-    strokes = np.asarray(found.getchannel("A")) > 0
+    (image,) = layers_of(editor)
+    strokes = np.asarray(image.getchannel("A")) > 0
     assert strokes[20:40, 10:30].all()
     assert strokes.sum() == 400
-    assert drawn(editor) == []
+    assert layers_of(editor) == []
     assert editor.preprocess(None) is None
 
 
@@ -58,7 +58,7 @@ def test_a_layer_comes_with_its_strokes_and_once(editor, kind):
 def test_a_layer_at_no_place_of_a_drawing_is_refused(editor, index):
     with pytest.raises(HTTPException):
         editor.accept_blobs(blobs(layer(), index=index))
-    assert drawn(editor) == []
+    assert layers_of(editor) == []
 
 
 def test_what_waits_for_its_question_is_bounded(editor):
@@ -66,8 +66,10 @@ def test_what_waits_for_its_question_is_bounded(editor):
         editor.accept_blobs(blobs(b"x" * (MOST_LAYER_BYTES + 1)))
     for number in range(60):
         editor.accept_blobs(blobs(b"x" * MOST_LAYER_BYTES, drawing=f"{number}"))
-    kept = [editor.blob_storage.peek(f"{number}") for number in range(60)]
-    assert 0 < sum(layers is not None for layers in kept) <= MOST_DRAWING_BYTES / MOST_LAYER_BYTES
+    drawings = [editor.blob_storage.peek(f"{number}") for number in range(60)]
+    assert (
+        0 < sum(layers is not None for layers in drawings) <= MOST_DRAWING_BYTES / MOST_LAYER_BYTES
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,18 +86,18 @@ def test_what_waits_for_its_question_is_bounded(editor):
 )
 def test_what_is_no_drawing_is_refused_in_words(editor, content, tmp_path, monkeypatch):
     content = content()
-    decoded, convert = [], Image.Image.convert
+    decodings, convert = [], Image.Image.convert
 
-    def counted(image, *args, **kwargs):
-        decoded.append(image.size)
+    def counting_convert(image, *args, **kwargs):
+        decodings.append(image.size)
         return convert(image, *args, **kwargs)
 
-    monkeypatch.setattr(Image.Image, "convert", counted)
+    monkeypatch.setattr(Image.Image, "convert", counting_convert)
     editor.accept_blobs(blobs(content))
     with pytest.raises(gr.Error, match="drawing"):
-        drawn(editor)
+        layers_of(editor)
     path = tmp_path / "layer.png"
     path.write_bytes(content)
     with pytest.raises(gr.Error, match="drawing"):
         editor.preprocess(EditorData(layers=[FileData(path=str(path))] * 9))
-    assert (9000, 9000) not in decoded
+    assert (9000, 9000) not in decodings

@@ -92,12 +92,12 @@ def nginx_program() -> str:
 def nginx(ports: list[int], place: Path, *, sticky: bool = True) -> Iterator[str]:
     """Yield the address of nginx with the documented site before two ports."""
     program = nginx_program()
-    own = free_port()
+    proxy_port = free_port()
     site = SITE
     changes = [
         ("7861", str(ports[0])),
         ("7862", str(ports[1])),
-        ("listen 8080", f"listen 127.0.0.1:{own}"),
+        ("listen 8080", f"listen 127.0.0.1:{proxy_port}"),
         ("add_header", "add_header X-Replica $upstream_addr; add_header"),
     ]
     if not sticky:
@@ -107,45 +107,47 @@ def nginx(ports: list[int], place: Path, *, sticky: bool = True) -> Iterator[str
         site = site.replace(before, after)
     (place / "nginx.conf").write_text(WHOLE.format(site=site))
     command = [program, "-p", f"{place}/", "-c", "nginx.conf"]
-    address = f"http://127.0.0.1:{own}"
+    address = f"http://127.0.0.1:{proxy_port}"
     with process(command, f"{address}/health", place / "log.txt"):
         yield address
 
 
-def called(client: httpx.Client) -> tuple[bool, set[str]]:
+def call_once(client: httpx.Client) -> tuple[bool, set[str]]:
     """Return whether one call through the queue succeeded, and which replicas took part."""
-    posted = client.post("/gradio_api/call/models", json={"data": []})
-    if posted.status_code != 200:
+    post_answer = client.post("/gradio_api/call/models", json={"data": []})
+    if post_answer.status_code != 200:
         return False, set()
-    used = {posted.headers["X-Replica"]}
+    replica_names = {post_answer.headers["X-Replica"]}
     try:
-        answer = client.get(f"/gradio_api/call/models/{posted.json()['event_id']}")
+        answer = client.get(f"/gradio_api/call/models/{post_answer.json()['event_id']}")
     except httpx.RemoteProtocolError:  # a process that does not know the event breaks off
-        return False, used
+        return False, replica_names
     good = answer.status_code == 200 and "event: complete" in answer.text
-    return good, used | {answer.headers["X-Replica"]}
+    return good, replica_names | {answer.headers["X-Replica"]}
 
 
-def visited(address: str) -> tuple[bool, set[str]]:
+def visit_once(address: str) -> tuple[bool, set[str]]:
     """Return whether a new browser got the page and one answer, and from which replicas."""
     with httpx.Client(base_url=address, timeout=60) as client:
         page = client.get("/")
-        good, used = called(client)
-        return page.status_code == 200 and good, used | {page.headers["X-Replica"]}
+        good, replica_names = call_once(client)
+        return page.status_code == 200 and good, replica_names | {page.headers["X-Replica"]}
 
 
 def test_visitors_are_spread_and_each_stays_with_one_process(replicas, tmp_path):
     ports, _ = replicas
     with nginx(ports, tmp_path) as address:
-        outcomes = [visited(address) for _ in range(24)]
+        outcomes = [visit_once(address) for _ in range(24)]
         assert all(good for good, _ in outcomes)
-        assert all(len(used) == 1 for _, used in outcomes)
-        assert set.union(*(used for _, used in outcomes)) == {f"127.0.0.1:{p}" for p in ports}
+        assert all(len(replica_names) == 1 for _, replica_names in outcomes)
+        assert set.union(*(replica_names for _, replica_names in outcomes)) == {
+            f"127.0.0.1:{p}" for p in ports
+        }
         with httpx.Client(base_url=address, timeout=60) as client:
             client.get("/")
-            mine = [called(client) for _ in range(6)]
-            assert all(good for good, _ in mine)
-            assert len(set.union(*(used for _, used in mine))) == 1
+            calls = [call_once(client) for _ in range(6)]
+            assert all(good for good, _ in calls)
+            assert len(set.union(*(replica_names for _, replica_names in calls))) == 1
 
 
 def test_scripts_without_cookies_get_their_answers(replicas, tmp_path):
@@ -153,13 +155,13 @@ def test_scripts_without_cookies_get_their_answers(replicas, tmp_path):
     with nginx(ports, tmp_path) as address:
         for _ in range(24):
             with httpx.Client(base_url=address, timeout=60) as client:
-                assert called(client)[0]
+                assert call_once(client)[0]
 
 
 def test_without_stickiness_calls_fail(replicas, tmp_path):
     ports, _ = replicas
     with nginx(ports, tmp_path, sticky=False) as address:
-        outcomes = [visited(address)[0] for _ in range(24)]
+        outcomes = [visit_once(address)[0] for _ in range(24)]
     assert not all(outcomes)
 
 
@@ -177,23 +179,23 @@ def test_new_visitors_survive_the_death_of_a_process(replicas, tmp_path):
     with nginx(ports, tmp_path) as address:
         first.send_signal(signal.SIGKILL)
         first.wait()
-        outcomes = [visited(address) for _ in range(12)]
+        outcomes = [visit_once(address) for _ in range(12)]
     assert all(good for good, _ in outcomes)
-    assert all(f"127.0.0.1:{ports[1]}" in used for _, used in outcomes)
+    assert all(f"127.0.0.1:{ports[1]}" in replica_names for _, replica_names in outcomes)
 
 
 def test_a_page_is_served_below_a_path(tmp_path):
     text = (ROOT / "docs" / "tutorials" / "host.md").read_text()
     location = text.split("```nginx\n")[1].split("```")[0]
-    port, own = free_port(), free_port()
+    port, proxy_port = free_port(), free_port()
     program = nginx_program()
-    site = f"server {{ listen 127.0.0.1:{own}; {location.replace('7860', str(port))} }}"
+    site = f"server {{ listen 127.0.0.1:{proxy_port}; {location.replace('7860', str(port))} }}"
     (tmp_path / "nginx.conf").write_text(WHOLE.format(site=site))
     words = ["demo", "--port", str(port), "--root-path", "/whylens"]
     page = [sys.executable, "-m", "whylens.ui.cli.app", *words]
     variables = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     proxy = [program, "-p", f"{tmp_path}/", "-c", "nginx.conf"]
-    address = f"http://127.0.0.1:{own}/whylens"
+    address = f"http://127.0.0.1:{proxy_port}/whylens"
     with (
         process(page, f"http://127.0.0.1:{port}/", tmp_path / "page.txt", env=variables),
         process(proxy, f"{address}/health", tmp_path / "log.txt"),
@@ -205,6 +207,6 @@ def test_a_page_is_served_below_a_path(tmp_path):
         for link in set(links) - {"/manifest.json"}:  # of an app that Gradio's page could be
             assert client.get(str(httpx.URL(f"{address}/").join(link))).status_code == 200, link
         assert client.get("/config").json()["root"] == address
-        posted = client.post("/gradio_api/call/models", json={"data": []}).json()
-        answer = client.get(f"/gradio_api/call/models/{posted['event_id']}").text
+        post_answer = client.post("/gradio_api/call/models", json={"data": []}).json()
+        answer = client.get(f"/gradio_api/call/models/{post_answer['event_id']}").text
         assert "event: complete" in answer

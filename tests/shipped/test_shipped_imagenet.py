@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.support.shipped_networks import SHIPPED, answered, available, shipped_engine
+from tests.support.shipped_networks import SHIPPED, available, final_answer, shipped_engine
 from whylens.core.explanation import Question
 from whylens.core.inputs.photo import read_photo
 from whylens.core.models.checkpoints import default_model, read_manifest
@@ -29,11 +29,11 @@ SHOWN = {
 
 @pytest.fixture(scope="module")
 def engine():
-    with shipped_engine() as known:
-        yield known
+    with shipped_engine() as shipped:
+        yield shipped
 
 
-def read(path) -> Question:
+def query_of(path) -> Question:
     return Question(NAME, read_photo(path.read_bytes()).pixels)
 
 
@@ -48,15 +48,15 @@ def test_it_names_what_its_examples_show(engine):
     assert {path.stem for path in EXAMPLES.glob("*.jpg")} == set(SHOWN)
     licences = (EXAMPLES / "LICENSE.md").read_text()
     for name, labels in SHOWN.items():
-        assert engine.predict(read(EXAMPLES / f"{name}.jpg")).classes[0].label in labels, name
+        assert engine.predict(query_of(EXAMPLES / f"{name}.jpg")).classes[0].label in labels, name
         assert f"| {name}.jpg |" in licences
 
 
 def test_it_names_at_least_eleven_of_twelve_objects_among_its_best_five(engine, shared):
-    listed = json.loads((shared / "photos" / "boxes.json").read_text())
+    entries = json.loads((shared / "photos" / "boxes.json").read_text())
     hits = 0
-    for entry in listed:
-        best = engine.predict(read(shared / "photos" / entry["file"])).classes
+    for entry in entries:
+        best = engine.predict(query_of(shared / "photos" / entry["file"])).classes
         hits += sum(
             bool({score.label for score in best} & {item["label"], "tabby", "Egyptian cat"})
             for item in entry["objects"]
@@ -66,9 +66,9 @@ def test_it_names_at_least_eleven_of_twelve_objects_among_its_best_five(engine, 
 
 @pytest.mark.parametrize("quick", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_methods_explain_a_photo(engine, quick):
-    question = read(EXAMPLES / "squirrel.jpg")
+    question = query_of(EXAMPLES / "squirrel.jpg")
     for method in available(engine, NAME, quick=quick):
-        answer = answered(engine, question, method, fewest=True)
+        answer = final_answer(engine, question, method, fewest=True)
         assert answer.finished
         if isinstance(answer.result, Heatmap):
             assert float(answer.result.values.max()) > float(answer.result.values.min())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.shipped_networks import SHIPPED, answered, available, shipped_engine
+from tests.support.shipped_networks import SHIPPED, available, final_answer, shipped_engine
 from whylens.core.datasets.npz import ImageArchive
 from whylens.core.explanation import Question
 from whylens.core.inputs.photo import read_photo
@@ -21,8 +21,8 @@ FOLDER = SHIPPED / NAME
 
 @pytest.fixture(scope="module")
 def engine():
-    with shipped_engine() as known:
-        yield known
+    with shipped_engine() as shipped:
+        yield shipped
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +65,13 @@ def test_the_test_pictures_are_recognised_as_the_report_says(engine, shared):
     dataset = ImageArchive(shared / "cifar10_jpeg.npz")
     report = read_report(FOLDER)
     assert report.data.digest == dataset.digest
-    said = {item.key: item for item in report.items}
+    items = {item.key: item for item in report.items}
     net = engine.backbone(NAME)
     assert net.labels == dataset.labels
     alike = []
     for i in dataset.of("test")[:1000]:
         best = engine.predict(Question(NAME, dataset.pixels(i))).classes[0]
-        alike.append(best.index == said[dataset.items[i].key].predicted)
+        alike.append(best.index == items[dataset.items[i].key].predicted)
     # The report reads the pictures as they were stored for training; rounding differs.
     assert np.mean(alike) >= 0.99
 
@@ -87,4 +87,4 @@ def test_every_method_that_needs_no_pictures_explains_a_photo(engine, cat, quick
         explainer = engine.registry.explainers[method]
         assert explainer.artifact_kind or explainer.family == "Attention", reason
     for method in available(engine, NAME, quick=quick):
-        assert answered(engine, Question(NAME, cat), method, fewest=True).finished
+        assert final_answer(engine, Question(NAME, cat), method, fewest=True).finished

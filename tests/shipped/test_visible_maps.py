@@ -24,42 +24,42 @@ LEAST, SEEN = 0.03, 20  # share of the pixels, levels of 255
 
 @pytest.fixture(scope="module")
 def engine():
-    with shipped_engine() as known:
-        yield known
+    with shipped_engine() as shipped:
+        yield shipped
 
 
-def changed(picture, other) -> float:
+def changed_share(picture, reference) -> float:
     """Return the share of pixels in which two pictures differ to the eye."""
-    one, two = (np.asarray(p, np.int16) for p in (picture, other))
-    return float((np.abs(one - two).max(-1) > SEEN).mean())
+    first, second = (np.asarray(p, np.int16) for p in (picture, reference))
+    return float((np.abs(first - second).max(-1) > SEEN).mean())
 
 
 def check_visible(answer) -> None:
     if not isinstance(answer.result, Heatmap) or answer.reason:
         return
     picture = render_explanation(answer, Style())
-    nothing = replace(answer.result, values=np.zeros_like(answer.result.values))
+    blank = replace(answer.result, values=np.zeros_like(answer.result.values))
     ground = render_explanation(
-        replace(answer, result=nothing), Style(under="photo"), scale=scale_of(answer.result)
+        replace(answer, result=blank), Style(under="photo"), scale=scale_of(answer.result)
     )
-    assert changed(picture, ground) >= LEAST, f"{answer.method}: the photo looks unchanged"
+    assert changed_share(picture, ground) >= LEAST, f"{answer.method}: the photo looks unchanged"
     # Nor is it what lies under the map that makes the difference.
     for under in ("photo", "faded", "alone"):
         with_map, without = (
             render_explanation(
                 replace(answer, result=result), Style(under=under), scale=scale_of(answer.result)
             )
-            for result in (answer.result, nothing)
+            for result in (answer.result, blank)
         )
-        assert changed(with_map, without) >= LEAST / 2, f"{answer.method} over {under}"
+        assert changed_share(with_map, without) >= LEAST / 2, f"{answer.method} over {under}"
 
 
 def first_part(engine, question, method: str):
     """Return a part of a method's answer with few samples: maps on the way are shown as well."""
     params = engine.registry.explainers[method].Params
-    few = {key: value for key, value in QUICK.items() if key in params.model_fields}
-    few |= {c.name: int(c.low) for c in controls_of(params) if c.name in COUNTS}
-    with closing(engine.explain(question, method, few)) as parts:
+    params_given = {key: value for key, value in QUICK.items() if key in params.model_fields}
+    params_given |= {c.name: int(c.low) for c in controls_of(params) if c.name in COUNTS}
+    with closing(engine.explain(question, method, params_given)) as parts:
         return next(part for part in parts if part.fraction >= 0.05)
 
 

@@ -28,10 +28,14 @@ def test_requirements_are_the_dependencies_of_the_project():
 def test_every_dependency_is_pinned_and_has_a_range():
     from packaging.requirements import Requirement
 
-    pinned = {Requirement(line).name.lower().replace("_", "-") for line in lines("constraints.txt")}
+    pinned_versions = {
+        Requirement(line).name.lower().replace("_", "-") for line in lines("constraints.txt")
+    }
     for text in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]:
         requirement = Requirement(text)
-        assert requirement.name.lower() in pinned, f"{requirement.name} is not in constraints.txt"
+        assert requirement.name.lower() in pinned_versions, (
+            f"{requirement.name} is not in constraints.txt"
+        )
         assert requirement.specifier, f"{requirement.name} has no range"
 
 
@@ -51,13 +55,13 @@ def test_every_entry_point_is_a_file_of_the_plugins_folder():
 
 
 def test_no_weights_and_no_large_files_are_in_the_repository():
-    listed = subprocess.run(
+    process = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    if listed.returncode != 0:
+    if process.returncode != 0:
         files = [p for p in ROOT.rglob("*") if p.is_file() and ".venv" not in p.parts]
     else:
-        files = [ROOT / name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
+        files = [ROOT / name for name in process.stdout.splitlines() if (ROOT / name).is_file()]
     assert all(path.stat().st_size < 10_000_000 for path in files)
     assert not [p for p in files if p.suffix in (".pth", ".pt", ".bin", ".ckpt", ".pkl")]
 
@@ -65,11 +69,11 @@ def test_no_weights_and_no_large_files_are_in_the_repository():
 @pytest.mark.slow
 def test_a_bare_checkout_builds_the_page_without_being_installed(tmp_path):
     # As a Space does it: the requirements are there, the project is only copied.
-    copied = subprocess.run(
+    checkout_run = subprocess.run(
         ["cp", "-r", *(str(ROOT / n) for n in ("whylens", "core", "plugins", "ui", "examples")),
          str(ROOT / "demo.py"), str(ROOT / "pyproject.toml"), str(tmp_path)]
     )  # fmt: skip
-    assert copied.returncode == 0
+    assert checkout_run.returncode == 0
     code = (
         "import demo, whylens.core\n"
         "from whylens.core.engine import Engine\n"

@@ -35,20 +35,20 @@ def instructions() -> list[tuple[str, str]]:
 
 
 def arguments(name: str) -> list[str]:
-    return [rest for word, rest in instructions() if word == name]
+    return [text for word, text in instructions() if word == name]
 
 
 def variables() -> dict[str, str]:
-    return dict(pair.split("=", 1) for rest in arguments("ENV") for pair in shlex.split(rest))
+    return dict(pair.split("=", 1) for text in arguments("ENV") for pair in shlex.split(text))
 
 
-def copied() -> list[str]:
-    return [source for rest in arguments("COPY") for source in rest.split()[:-1]]
+def copied_paths() -> list[str]:
+    return [source for text in arguments("COPY") for source in text.split()[:-1]]
 
 
 def health_command() -> list[str]:
-    (rest,) = arguments("HEALTHCHECK")
-    return json.loads(rest[rest.index("CMD") + 3 :])
+    (text,) = arguments("HEALTHCHECK")
+    return json.loads(text[text.index("CMD") + 3 :])
 
 
 def test_it_does_not_run_as_root_and_ends_when_told_to():
@@ -62,27 +62,27 @@ def test_it_does_not_run_as_root_and_ends_when_told_to():
 def test_the_base_is_pinned_to_a_python_that_the_project_knows():
     (base,) = arguments("FROM")
     version = tuple(map(int, re.fullmatch(r"python:(3)\.(\d+)-slim-\w+", base).groups()))
-    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
-    assert version >= tuple(map(int, wanted.removeprefix(">=").split(".")))
+    expected = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert version >= tuple(map(int, expected.removeprefix(">=").split(".")))
 
 
 def test_what_is_installed_comes_before_what_changes():
-    order = [rest for word, rest in instructions() if word in ("RUN", "COPY")]
-    install = next(i for i, rest in enumerate(order) if "pip install" in rest)
+    order = [text for word, text in instructions() if word in ("RUN", "COPY")]
+    install = next(i for i, text in enumerate(order) if "pip install" in text)
     assert order[install - 1].startswith("requirements.txt constraints.txt")
     assert "-r requirements.txt -c constraints.txt" in order[install]
     names = [line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()]
-    chosen = re.search(r"grep -E '(.*?)'", order[install]).group(1)
-    found = [n for n in names if re.match(chosen, f"{n}==1")]
-    assert found == ["torch", "torchvision"]
+    pattern = re.search(r"grep -E '(.*?)'", order[install]).group(1)
+    matches = [n for n in names if re.match(pattern, f"{n}==1")]
+    assert matches == ["torch", "torchvision"]
 
 
 def test_every_copied_path_exists_and_is_let_through():
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert lines[1] == "*"
-    allowed = {line[1:] for line in lines if line.startswith("!")}
-    assert set(copied()) == allowed
-    assert all((ROOT / name).exists() for name in allowed)
+    exceptions = {line[1:] for line in lines if line.startswith("!")}
+    assert set(copied_paths()) == exceptions
+    assert all((ROOT / name).exists() for name in exceptions)
 
 
 def test_ports_and_health_checks_agree():
@@ -125,13 +125,15 @@ def test_the_linter_has_no_complaint():
 def test_the_copied_files_serve_are_healthy_and_leave_nothing_behind(tmp_path):
     app, uploads = tmp_path / "app", tmp_path / "uploads"
     app.mkdir()
-    for name in copied():
+    for name in copied_paths():
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, app / name)
     port = str(free_port())
-    kept = {name: os.environ[name] for name in ("PATH", "HF_HUB_OFFLINE") if name in os.environ}
+    shared_variables = {
+        name: os.environ[name] for name in ("PATH", "HF_HUB_OFFLINE") if name in os.environ
+    }
     environment = {
-        **kept, **variables(), **COMPOSE["environment"], "HOME": str(tmp_path),
+        **shared_variables, **variables(), **COMPOSE["environment"], "HOME": str(tmp_path),
         "GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": port,
         "TMPDIR": str(tmp_path), "GRADIO_TEMP_DIR": str(uploads),
     }  # fmt: skip

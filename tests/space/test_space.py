@@ -98,29 +98,31 @@ def test_the_preloaded_model_is_the_one_that_a_space_begins_with(built):
 
 def test_requirements_follow_from_the_dependencies(built):
     lines = (built / "requirements.txt").read_text().splitlines()
-    asked = {canonicalize_name(Requirement(line).name): Requirement(line) for line in lines}
+    requirements = {canonicalize_name(Requirement(line).name): Requirement(line) for line in lines}
     dependencies = [Requirement(text) for text in PROJECT["project"]["dependencies"]]
-    own = PROJECT["tool"]["whylens"]["space"]["requirements"]
-    assert set(asked) == ({d.name for d in dependencies} | set(own)) - {"gradio"}
-    assert str(asked["torch"].specifier) == "==2.11.0"
+    space_requirements = PROJECT["tool"]["whylens"]["space"]["requirements"]
+    assert set(requirements) == ({d.name for d in dependencies} | set(space_requirements)) - {
+        "gradio"
+    }
+    assert str(requirements["torch"].specifier) == "==2.11.0"
     shared = {canonicalize_name(Requirement(r).name) for r in metadata.requires("gradio")}
     for dependency in dependencies:
         name = dependency.name
-        if name == "gradio" or name in own:
+        if name == "gradio" or name in space_requirements:
             continue
         if name in shared:  # the builder's own installation decides
-            assert asked[name].specifier == dependency.specifier
+            assert requirements[name].specifier == dependency.specifier
         else:
-            assert str(asked[name].specifier) == f"=={pins(ROOT)[name]}"
-        assert metadata.version(name) in asked[name].specifier
+            assert str(requirements[name].specifier) == f"=={pins(ROOT)[name]}"
+        assert metadata.version(name) in requirements[name].specifier
 
 
 def test_the_versions_for_the_space_fit_the_ranges_of_the_project():
-    own = PROJECT["tool"]["whylens"]["space"]["requirements"]
+    space_requirements = PROJECT["tool"]["whylens"]["space"]["requirements"]
     for text in PROJECT["project"]["dependencies"]:
         dependency = Requirement(text)
-        if dependency.name in own:
-            assert own[dependency.name].removeprefix("==") in dependency.specifier
+        if dependency.name in space_requirements:
+            assert space_requirements[dependency.name].removeprefix("==") in dependency.specifier
 
 
 def test_a_folder_in_use_is_left_alone(tmp_path):
@@ -159,14 +161,16 @@ SPOILT = [
 ]
 
 
-@pytest.mark.parametrize(("name", "good", "bad", "said"), SPOILT, ids=[s[2][:40] for s in SPOILT])
-def test_what_the_builder_would_refuse_is_found_here(folder, name, good, bad, said):
+@pytest.mark.parametrize(
+    ("name", "good", "bad", "message"), SPOILT, ids=[s[2][:40] for s in SPOILT]
+)
+def test_what_the_builder_would_refuse_is_found_here(folder, name, good, bad, message):
     assert problems_of(folder) == []
     text = (folder / name).read_text(encoding="utf-8")
     assert good in text
     (folder / name).write_text(text.replace(good, bad, 1), encoding="utf-8")
     (problem,) = problems_of(folder)
-    assert re.search(said, problem)
+    assert re.search(message, problem)
 
 
 def test_large_unsafe_and_linked_files_are_found(folder):
@@ -174,8 +178,10 @@ def test_large_unsafe_and_linked_files_are_found(folder):
     with (folder / "large.jpg").open("wb") as stream:
         stream.truncate(10_000_000)
     (folder / "link.py").symlink_to(folder / "demo.py")
-    said = " ".join(problems_of(folder))
-    assert all(word in said for word in ("large.bin may run", "large.jpg has 10.0", "link.py is"))
+    message = " ".join(problems_of(folder))
+    assert all(
+        word in message for word in ("large.bin may run", "large.jpg has 10.0", "link.py is")
+    )
 
 
 def test_the_front_matter_is_read_as_it_was_written():
@@ -193,13 +199,13 @@ def space(built, tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     empty = home / "tmp"
     empty.mkdir()
-    kept = {"HF_HUB_OFFLINE": "1", "GRADIO_TEMP_DIR": str(empty)}
-    with running_space(built, home, shared_env(home), variables=kept) as running:
-        print(f"first page after {running.seconds:.1f} s")  # noqa: T201
-        yield running
+    settings = {"HF_HUB_OFFLINE": "1", "GRADIO_TEMP_DIR": str(empty)}
+    with running_space(built, home, shared_env(home), variables=settings) as running_app:
+        print(f"first page after {running_app.seconds:.1f} s")  # noqa: T201
+        yield running_app
     # It was ended by SIGTERM: what a visitor gave and got is gone, the examples are the page's own.
-    left = {path.name for path in empty.rglob("*") if path.is_file()}
-    assert left <= {path.name for path in built.glob("examples/*/*")}
+    leftovers = {path.name for path in empty.rglob("*") if path.is_file()}
+    assert leftovers <= {path.name for path in built.glob("examples/*/*")}
 
 
 @pytest.mark.slow
@@ -235,10 +241,13 @@ def test_the_command_builds_and_checks(tmp_path):
     assert run.exit_code == 0, run.output
     assert "Valid" in run.stdout
     assert problems_of(tmp_path / "x") == []
-    for words, said in [(["--dry-run", str(tmp_path / "x")], "not empty"), ([], "--dry-run DIR")]:
+    for words, message in [
+        (["--dry-run", str(tmp_path / "x")], "not empty"),
+        ([], "--dry-run DIR"),
+    ]:
         run = CliRunner().invoke(app, ["deploy-space", *words])
         assert run.exit_code == 1
-        assert said in run.stderr
+        assert message in run.stderr
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
@@ -305,9 +314,9 @@ def test_a_push_is_one_commit_that_mirrors_the_folder(hub, tmp_path):
     assert (created["type"], created["sdk"], created["name"]) == ("space", "gradio", "whylens")
     (commit,) = (body for path, body in hub.seen if "/commit/" in path)
     lines = [json.loads(line) for line in commit.splitlines()]
-    sent = {x["value"]["path"]: x["value"] for x in lines if x["key"] == "file"}
-    assert base64.b64decode(sent["core/a.py"]["content"]) == b"a = 1"
-    assert set(sent) == {"README.md", "core/a.py"}
+    files = {x["value"]["path"]: x["value"] for x in lines if x["key"] == "file"}
+    assert base64.b64decode(files["core/a.py"]["content"]) == b"a = 1"
+    assert set(files) == {"README.md", "core/a.py"}
     assert [x["value"]["path"] for x in lines if x["key"] == "deletedFile"] == ["old.py"]
 
 
@@ -326,22 +335,22 @@ def test_the_requirements_resolve_beside_what_the_builder_adds(built, tmp_path):
     if uv is None:
         pytest.skip("uv is not installed: `make setup` brings it")
     card = read_card((built / "README.md").read_text(encoding="utf-8"))
-    wanted = tmp_path / "wanted.in"
+    requirements_in = tmp_path / "wanted.in"
     lines = (built / "requirements.txt").read_text().splitlines()
-    wanted.write_text("\n".join([*lines, *builder_packages(card)]))
+    requirements_in.write_text("\n".join([*lines, *builder_packages(card)]))
     run = subprocess.run(
         [uv, "pip", "compile", "-q", "--no-header", "--no-annotate",
-         "--python-version", card.python_version, str(wanted)],
+         "--python-version", card.python_version, str(requirements_in)],
         capture_output=True, text=True,
     )  # fmt: skip
     if "error sending request" in run.stderr or "dns error" in run.stderr:
         pytest.skip("no package index can be reached")
     assert run.returncode == 0, run.stderr
-    found = dict(line.split("==") for line in run.stdout.splitlines() if "==" in line)
-    assert found["torch"] == "2.11.0"
-    assert found["gradio"] == card.sdk_version
+    versions = dict(line.split("==") for line in run.stdout.splitlines() if "==" in line)
+    assert versions["torch"] == "2.11.0"
+    assert versions["gradio"] == card.sdk_version
     for text in PROJECT["project"]["dependencies"]:
-        assert found[Requirement(text).name] in Requirement(text).specifier
+        assert versions[Requirement(text).name] in Requirement(text).specifier
 
 
 @pytest.mark.slow
@@ -350,13 +359,13 @@ def test_a_clean_environment_starts_within_20_seconds(built, tmp_path):
     if os.environ.get("WHYLENS_REAL_INSTALL") != "1":
         pytest.skip("installs gigabytes: set WHYLENS_REAL_INSTALL=1 to allow it")
     card = read_card((built / "README.md").read_text(encoding="utf-8"))
-    inside = install_env(built, tmp_path, find_python(card))
+    python = install_env(built, tmp_path, find_python(card))
     began = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with running_space(built, tmp_path, inside, variables={"HF_HUB_OFFLINE": "1"}) as space:
+    with running_space(built, tmp_path, python, variables={"HF_HUB_OFFLINE": "1"}) as space:
         print(f"first page after {space.seconds:.1f} s")  # noqa: T201
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    end_usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     # A Space has its two cores for itself; here others may be at work, who cost time on the clock.
-    assert ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime <= 20
+    assert end_usage.ru_utime + end_usage.ru_stime - began.ru_utime - began.ru_stime <= 20
 
 
 def test_requirements_without_pins_of_their_own_are_those_of_the_project():

@@ -40,9 +40,9 @@ def _threads():
 @pytest.fixture
 def warnings(monkeypatch):
     """What is said in the log."""
-    told: list[str] = []
-    monkeypatch.setattr(zero_gpu.log, "warning", lambda text, *given: told.append(text % given))
-    return told
+    messages: list[str] = []
+    monkeypatch.setattr(zero_gpu.log, "warning", lambda text, *args: messages.append(text % args))
+    return messages
 
 
 @pytest.fixture
@@ -59,10 +59,10 @@ class Lender:
         self.closed = False
 
     def __call__(self, task):
-        def borrowed(*given):
-            given = pickle.loads(pickle.dumps(given))
-            self.asked.append(given[1])
-            work = task(*given)
+        def call(*arguments):
+            arguments = pickle.loads(pickle.dumps(arguments))
+            self.asked.append(arguments[1])
+            work = task(*arguments)
             try:
                 for number, answer in enumerate(work):
                     if self.failing and number >= self.after:
@@ -72,7 +72,7 @@ class Lender:
                 work.close()
                 self.closed = True
 
-        return borrowed
+        return call
 
 
 def final(engine, question, method, params):
@@ -84,10 +84,10 @@ def final(engine, question, method, params):
 @pytest.mark.slow
 def test_slow_methods_go_to_the_lent_gpu_and_give_the_same_map(question):
     lend = Lender()
-    lent, plain = ZeroGpuEngine(on_gpu=lend, device="cpu"), Engine()
-    assert np.array_equal(final(lent, question, *SLOW), final(plain, question, *SLOW))
+    gpu_engine, plain = ZeroGpuEngine(on_gpu=lend, device="cpu"), Engine()
+    assert np.array_equal(final(gpu_engine, question, *SLOW), final(plain, question, *SLOW))
     assert lend.asked == ["occlusion"]
-    assert lent.models.cached_keys() == []  # the network was loaded over there
+    assert gpu_engine.models.cached_keys() == []  # the network was loaded over there
 
 
 def test_quick_methods_cost_visitors_nothing_of_their_share(question):
@@ -97,13 +97,13 @@ def test_quick_methods_cost_visitors_nothing_of_their_share(question):
 
 
 def test_an_error_says_the_same_from_over_there(question):
-    said = []
+    messages = []
     for engine in (ZeroGpuEngine(on_gpu=Lender(), device="cpu"), Engine()):
-        with pytest.raises(CoreError) as caught:
+        with pytest.raises(CoreError) as error:
             list(engine.explain(question, "occlusion", {"window": -1}))
-        said.append(str(caught.value))
-    assert said[0] == said[1]
-    assert "window" in said[0]
+        messages.append(str(error.value))
+    assert messages[0] == messages[1]
+    assert "window" in messages[0]
 
 
 @pytest.mark.parametrize("after", [pytest.param(0, marks=pytest.mark.slow), 1])
@@ -126,11 +126,13 @@ def test_stop_reaches_the_lent_gpu(question):
 def test_the_decorator_is_that_of_spaces_or_the_identity(monkeypatch):
     monkeypatch.setitem(sys.modules, "spaces", None)
     assert gpu_decorator(30)(len) is len
-    asked = []
-    fake = types.SimpleNamespace(GPU=lambda duration: asked.append(duration) or (lambda f: "lent"))
+    durations = []
+    fake = types.SimpleNamespace(
+        GPU=lambda duration: durations.append(duration) or (lambda f: "lent")
+    )
     monkeypatch.setitem(sys.modules, "spaces", fake)
     assert gpu_decorator(30)(len) == "lent"
-    assert asked == [30]
+    assert durations == [30]
 
 
 def test_only_a_zero_gpu_space_borrows(monkeypatch):
@@ -156,14 +158,14 @@ def test_what_is_not_bounded_in_one_process_is_said_at_the_start(
     assert warnings == []  # all is bounded
     monkeypatch.setenv(name, value)
     assert not isinstance(local_engine(), WorkerEngine)
-    (said,) = warnings
-    assert said.startswith(cause)
-    assert "no answer has a deadline" in said
-    assert "ends the page for everybody" in said
+    (message,) = warnings
+    assert message.startswith(cause)
+    assert "no answer has a deadline" in message
+    assert "ends the page for everybody" in message
 
 
 @pytest.mark.parametrize(
-    ("said", "kind", "places"),
+    ("setting", "kind", "places"),
     [
         ("00", Engine, None),
         ("3", WorkerEngine, 3),
@@ -171,21 +173,24 @@ def test_what_is_not_bounded_in_one_process_is_said_at_the_start(
         ("-1", WorkerEngine, 1),
     ],
 )
-def test_a_number_of_processes_is_taken_for_what_it_is(warnings, monkeypatch, said, kind, places):
+def test_a_number_of_processes_is_taken_for_what_it_is(
+    warnings, monkeypatch, setting, kind, places
+):
     monkeypatch.setattr(zero_gpu, "harmful_plugins", dict)
     monkeypatch.setenv("CPU_CORES", "2")
-    monkeypatch.setenv("WHYLENS_WORKERS", said)
+    monkeypatch.setenv("WHYLENS_WORKERS", setting)
     engine = local_engine()
     assert type(engine) is kind
     assert places in (None, engine.places)
-    assert any("no number" in message for message in warnings) == (not said.isdecimal())
+    assert any("no number" in message for message in warnings) == (not setting.isdecimal())
 
 
 @pytest.mark.parametrize(
-    ("said", "cores"), [("", None), ("2", 2), ("7.5", 7), ("0.5", 1), ("many", None), ("inf", None)]
+    ("setting", "cores"),
+    [("", None), ("2", 2), ("7.5", 7), ("0.5", 1), ("many", None), ("inf", None)],
 )
-def test_the_share_of_the_cores_is_that_of_the_space(monkeypatch, said, cores):
-    monkeypatch.setenv("CPU_CORES", said)
+def test_the_share_of_the_cores_is_that_of_the_space(monkeypatch, setting, cores):
+    monkeypatch.setenv("CPU_CORES", setting)
     assert allotted_cores() == cores
 
 
@@ -193,8 +198,8 @@ def test_the_share_of_the_cores_bounds_threads_and_slots(monkeypatch):
     monkeypatch.setenv("CPU_CORES", "4")
     engine = engine_in_process()
     assert torch.get_num_threads() == 4
-    taken = [engine._slots.acquire(blocking=False) for _ in range(3)]
-    assert taken == [True, True, False]
+    slots = [engine._slots.acquire(blocking=False) for _ in range(3)]
+    assert slots == [True, True, False]
 
 
 FORKED = """

@@ -131,8 +131,8 @@ def visit(
     watch = Watch(page)
     try:
         page.goto(address)
-        loaded = "document.querySelector('#model-card')?.textContent.includes('classes')"
-        page.wait_for_function(loaded, timeout=PATIENCE, polling=100)
+        is_loaded = "document.querySelector('#model-card')?.textContent.includes('classes')"
+        page.wait_for_function(is_loaded, timeout=PATIENCE, polling=100)
         yield page
         assert not (watched and watch.seen), watch.seen
     finally:

@@ -52,17 +52,17 @@ def run_first_block(place: Path, photo: Path) -> dict[str, object]:
 def blocks_of(page: Path) -> list[Block]:
     """Return the fenced blocks of a page, in order."""
     text = page.read_text(encoding="utf-8")
-    found = []
+    blocks = []
     for match in _FENCE.finditer(text):
-        kind, _, rest = (match["remark"] or "").partition(": ")
-        found.append(
+        kind, _, remark = (match["remark"] or "").partition(": ")
+        blocks.append(
             Block(
                 page,
                 text.count("\n", 0, match.start("code")) + 1,
                 match["language"],
                 match["code"],
-                rest if kind == "not run" else "",
-                rest if kind == "file" else "",
+                remark if kind == "not run" else "",
+                remark if kind == "file" else "",
             )
         )
-    return found
+    return blocks

@@ -38,17 +38,22 @@ def _load(option):
 
 
 def _fit(dataset, backbone, params):
-    read = [dataset.pixels(index).mean() for index in range(len(dataset.items))]
+    means = [dataset.pixels(index).mean() for index in range(len(dataset.items))]
     facts = {"process": os.getpid()}
-    yield Progress(1.0, "A mean", Artifact({"mean": np.float32([np.mean(read)])}, facts))
+    yield Progress(1.0, "A mean", Artifact({"mean": np.float32([np.mean(means)])}, facts))
 
 
 def far_registry() -> Registry:
     """Return both, and a method that needs nothing."""
-    good, fitted = explainer_of("good", good_map), explainer_of("fitted", good_map)
-    type(fitted).artifact_kind, type(fitted).FitParams = "a mean", NoParams
-    fitted.fit = _fit
-    entries = {e.name: Entry(e, e.name, "a stranger's", "1") for e in (good, fitted)}
+    good_explainer, fitted_explainer = (
+        explainer_of("good", good_map),
+        explainer_of("fitted", good_map),
+    )
+    type(fitted_explainer).artifact_kind, type(fitted_explainer).FitParams = "a mean", NoParams
+    fitted_explainer.fit = _fit
+    entries = {
+        e.name: Entry(e, e.name, "a stranger's", "1") for e in (good_explainer, fitted_explainer)
+    }
     return Registry(entries, datasets={"far": DatasetSource("far", "x", _load)})
 
 

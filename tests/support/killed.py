@@ -15,7 +15,7 @@ def killed_at(step: int, monkeypatch, work) -> bool:
     """Run `work` up to the step-th thing that it does to the disk; return whether it got there."""
     count, dead = 0, False
 
-    def counted(original):
+    def counting(original):
         def call(*args, **kwargs):
             nonlocal count, dead
             count += 1
@@ -31,7 +31,7 @@ def killed_at(step: int, monkeypatch, work) -> bool:
             (os, "fsync"), (Path, "replace"), (Path, "unlink"), (Path, "chmod"),
             (tempfile, "mkstemp"),
         ):  # fmt: skip
-            patch.setattr(owner, name, counted(getattr(owner, name)))
+            patch.setattr(owner, name, counting(getattr(owner, name)))
         try:
             work()
         except Killed:

@@ -70,8 +70,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if (repo := self._repo()) is None:
             return
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        start = int(asked.group(1)) if asked else 0
+        byte_range = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        start = int(byte_range.group(1)) if byte_range else 0
         repo.gets.append(start)
         body, size = repo.content[start:], len(repo.content)
         more = {"Content-Length": len(body)}
@@ -178,12 +178,12 @@ class Program:
     """The child process, asked by one line and answering by one."""
 
     def __init__(self, home, endpoint: str) -> None:
-        kept = {k: v for k, v in os.environ.items() if k not in NOT_OURS}
+        variables = {k: v for k, v in os.environ.items() if k not in NOT_OURS}
         self.child = subprocess.Popen(
             [sys.executable, "-c", PROGRAM],
             cwd=ROOT,
             env={
-                **kept,
+                **variables,
                 "HF_ENDPOINT": endpoint,
                 "HF_HOME": str(home),
                 "HF_HUB_DISABLE_XET": "1",

@@ -13,7 +13,7 @@ def noise(*shape: int, seed: int = 1) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def wrapped(module: nn.Module, *size: int, channels: int = 3) -> Backbone:
+def backbone_of(module: nn.Module, *size: int, channels: int = 3) -> Backbone:
     return wrap(seeded(module), input_spec=plain_spec(*size, channels=channels))
 
 

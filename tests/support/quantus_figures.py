@@ -57,7 +57,7 @@ def figures(case: Case) -> dict[str, object]:
 
     subject = case.subject
     module, x = subject.backbone.module, subject.x.numpy()
-    asked = {"model": module, "x_batch": x, "y_batch": np.array([subject.target.index])}
+    arguments = {"model": module, "x_batch": x, "y_batch": np.array([subject.target.index])}
     signed = np.asarray(case.heat.values, np.float64)[None, None]
     mask = case.mask.numpy()[None, None].astype(int)
     plain = {"normalise": False, "disable_warnings": True}
@@ -68,8 +68,8 @@ def figures(case: Case) -> dict[str, object]:
 
     def explain(model, inputs, targets, **_):
         passes = (ForwardPass(subject.backbone, torch.as_tensor(x)[None]) for x in inputs)
-        moved = (replace(subject, forward_pass=forward_pass) for forward_pass in passes)
-        return np.stack([contributions(asked).values[None] for asked in moved])
+        noisy_subjects = (replace(subject, forward_pass=forward_pass) for forward_pass in passes)
+        return np.stack([contributions(variant).values[None] for variant in noisy_subjects])
 
     sizes = {"sparseness": quantus.Sparseness, "complexity": quantus.Complexity}
     masked = {
@@ -79,23 +79,26 @@ def figures(case: Case) -> dict[str, object]:
     }
     flipping = quantus.PixelFlipping(features_in_step=4, perturb_baseline=float(x.mean()), **plain)
     moving = quantus.MaxSensitivity(nr_samples=10, perturb_func=perturb, **plain)
-    said = {
-        "deletion": flipping(**asked, a_batch=signed.copy(), softmax=True)[0],
-        "max-sensitivity": moving(**asked, a_batch=signed.copy(), explain_func=explain)[0],
+    values_by_name = {
+        "deletion": flipping(**arguments, a_batch=signed.copy(), softmax=True)[0],
+        "max-sensitivity": moving(**arguments, a_batch=signed.copy(), explain_func=explain)[0],
     }
     for name, metric in sizes.items():
-        (said[name],) = metric(abs=True, **plain)(**asked, a_batch=signed.copy())
+        (values_by_name[name],) = metric(abs=True, **plain)(**arguments, a_batch=signed.copy())
     for name, (metric, values) in masked.items():
-        (said[name],) = metric(**plain)(**asked, a_batch=values.copy(), s_batch=mask)
-    return {name: np.asarray(value, np.float64).round(7).tolist() for name, value in said.items()}
+        (values_by_name[name],) = metric(**plain)(**arguments, a_batch=values.copy(), s_batch=mask)
+    return {
+        name: np.asarray(value, np.float64).round(7).tolist()
+        for name, value in values_by_name.items()
+    }
 
 
 def main() -> None:
     """Write the file."""
     import quantus
 
-    told = {"quantus": quantus.__version__, "figures": [figures(case) for case in cases()]}
-    FILE.write_text(json.dumps(told, indent=1) + "\n")
+    content = {"quantus": quantus.__version__, "figures": [figures(case) for case in cases()]}
+    FILE.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

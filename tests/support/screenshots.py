@@ -54,7 +54,7 @@ class Screenshot:
     size: tuple[int, int] = (1440, 900)
 
 
-def _answered(page: Any) -> None:
+def _await_answer(page: Any) -> None:
     page.wait_for_function(
         "() => /goes from/.test(document.querySelector('#answer-truth')?.textContent ?? '')",
         timeout=PATIENCE,
@@ -64,7 +64,7 @@ def _answered(page: Any) -> None:
 
 
 def _compare(page: Any) -> None:
-    _answered(page)
+    _await_answer(page)
     page.locator("#compare-networks input").fill("photos-10")
     page.locator("#compare-networks input").press("Enter")
     page.keyboard.press("Escape")
@@ -79,7 +79,7 @@ def _compare(page: Any) -> None:
 
 
 def _many_photos(page: Any) -> None:
-    _answered(page)
+    _await_answer(page)
     open_tab(page, "Many photos")
     page.set_input_files("#photos-files input[type=file]", sorted(PHOTOS.glob("*.jpg")))
     page.locator("#photos-files").get_by_text("squirrel").first.wait_for()
@@ -94,12 +94,12 @@ def _mistakes(page: Any) -> None:
     wrong.nth(counts.index(max(counts))).click()
     page.locator("#report-mistakes button img").first.click(timeout=PATIENCE)
     await_status(page, "report", "is the photo")
-    _answered(page)
+    _await_answer(page)
 
 
 def _method(name: str) -> Callable[[Any], None]:
     def prepare(page: Any) -> None:  # what an address opens is asked at once, if quick
-        _answered(page)
+        _await_answer(page)
         if not page.locator(f"#{name}-run.wl-quick").count():
             page.click(f"#{name}-run")
         await_status(page, name, DONE)
@@ -109,8 +109,8 @@ def _method(name: str) -> Callable[[Any], None]:
 
 BREED = "model=painted-cats-breed"
 SCREENSHOTS = (
-    Screenshot("page.jpg", "example=squirrel", _answered),
-    Screenshot("phone.jpg", "example=squirrel", _answered, size=(390, 844)),
+    Screenshot("page.jpg", "example=squirrel", _await_answer),
+    Screenshot("phone.jpg", "example=squirrel", _await_answer, size=(390, 844)),
     Screenshot("compare.jpg", "example=cat", _compare, "#tabs", (1200, 1100)),
     Screenshot("many-photos.jpg", "example=squirrel", _many_photos, "#tabs", (1200, 1000)),
     Screenshot("mistakes.jpg", f"{BREED}&method=report", _mistakes, "#report-matrix", (1100, 960)),
@@ -158,8 +158,8 @@ def take(screenshots: Iterable[Screenshot] = SCREENSHOTS) -> Iterator[tuple[Scre
     """Yield each picture as JPEG, from one page that is started for them."""
     from whylens.ui.page.layout import build_page
 
-    running = build_page(Engine())
-    address = serve(running)
+    blocks = build_page(Engine())
+    address = serve(blocks)
     with chromium() as browser:
         for shot in screenshots:
             width, height = shot.size
@@ -175,7 +175,7 @@ def take(screenshots: Iterable[Screenshot] = SCREENSHOTS) -> Iterator[tuple[Scre
             file = io.BytesIO()
             picture.save(file, "JPEG", quality=85, optimize=True)
             yield shot, file.getvalue()
-    running.close()
+    blocks.close()
 
 
 if __name__ == "__main__":

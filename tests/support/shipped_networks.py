@@ -34,16 +34,16 @@ def shipped_engine() -> Iterator[Engine]:
 
 def available(engine: Engine, name: str, *, quick: bool = False) -> list[str]:
     """Return the methods that explain a network, or those of them that take one step."""
-    refused, explainers = engine.unavailable(name), engine.registry.explainers
-    methods = [method for method in explainers if method not in refused]
+    reasons, explainers = engine.unavailable(name), engine.registry.explainers
+    methods = [method for method in explainers if method not in reasons]
     return [m for m in methods if is_single_step(explainers[m])] if quick else methods
 
 
-def answered(engine: Engine, question, method: str, *, fewest: bool = False):
+def final_answer(engine: Engine, question, method: str, *, fewest: bool = False):
     """Return a method's last answer, with few samples, or with the fewest that it allows."""
     params = engine.registry.explainers[method].Params
-    chosen = {k: v for k, v in QUICK.items() if k in params.model_fields}
+    params_given = {k: v for k, v in QUICK.items() if k in params.model_fields}
     if fewest:
-        chosen |= {c.name: int(c.low) for c in controls_of(params) if c.name in COUNTS}
-    *_, answer = engine.explain(question, method, chosen)
+        params_given |= {c.name: int(c.low) for c in controls_of(params) if c.name in COUNTS}
+    *_, answer = engine.explain(question, method, params_given)
     return answer

@@ -61,8 +61,8 @@ def attention_net(**changes) -> nn.Module:
     import timm
 
     size = {"img_size": (16, 24), "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
-    given = {**size, "num_classes": 3, **changes}
-    return timm.create_model("vit_tiny_patch16_224", pretrained=False, **given).eval()
+    arguments = {**size, "num_classes": 3, **changes}
+    return timm.create_model("vit_tiny_patch16_224", pretrained=False, **arguments).eval()
 
 
 def noise(*shape: int, seed: int = 5) -> torch.Tensor:
@@ -100,8 +100,8 @@ def precise(module: nn.Module) -> nn.Module:
 def score64(logits: torch.Tensor, target: Target) -> torch.Tensor:
     """Return the target score of (C,) logits, written out."""
     if target.quantity == "probability":
-        shifted = (logits - logits.max()).exp()
-        return shifted[target.index] / shifted.sum()
+        exponents = (logits - logits.max()).exp()
+        return exponents[target.index] / exponents.sum()
     if target.quantity == "contrast":
         return logits[target.index] - logits[target.versus]
     return logits[target.index]
@@ -115,12 +115,12 @@ def slopes64(module: nn.Module, x: torch.Tensor, target: Target):
     return features.detach()[0].numpy(), features.grad[0].numpy()
 
 
-def difference(got, wanted) -> float:
+def difference(actual, expected) -> float:
     """Return the norm of the difference, relative to the norm of what was wanted, not zero."""
-    wanted = np.asarray(wanted, float)
-    size = float(np.linalg.norm(wanted))
+    expected = np.asarray(expected, float)
+    size = float(np.linalg.norm(expected))
     assert size > 0, "the reference is zero: the comparison would say nothing"
-    return float(np.linalg.norm(np.asarray(got, float) - wanted)) / size
+    return float(np.linalg.norm(np.asarray(actual, float) - expected)) / size
 
 
 def toy(axes: int, kind=GapNet, **kwargs) -> nn.Module:

@@ -17,9 +17,9 @@ def unready_registry() -> Registry:
     explainers = [explainer_of("good", good_map)]
     for name in UNREADY:
         for question in ("why_not", "familiarity"):
-            made = explainer_of(f"{name}-{question}", good_map)
-            setattr(type(made), question, lambda *_, work=ALL[name]: work())
-            explainers.append(made)
+            explainer = explainer_of(f"{name}-{question}", good_map)
+            setattr(type(explainer), question, lambda *_, work=ALL[name]: work())
+            explainers.append(explainer)
     knowing = explainer_of("knowing", good_map)
     type(knowing).familiarity = lambda *_: 0.5
     explainers.append(knowing)

@@ -165,8 +165,8 @@ class KeepsTheQuestion(Sound):
 
     def explain(self, subject, params):
         self.subject = subject
-        nothing = np.zeros(subject.features.shape[2:], np.float32)
-        yield Partial(Heatmap(nothing, "share of the score", True), 0.5)
+        zeros = np.zeros(subject.features.shape[2:], np.float32)
+        yield Partial(Heatmap(zeros, "share of the score", True), 0.5)
         yield Partial(Heatmap(self.map(self.subject).numpy(), "share of the score", True), 1.0)
 
 
@@ -234,8 +234,13 @@ class ErrorOfOneSample(Sound):
         values = self.map(subject)
         size = 0.01 * values.abs().mean()
         noise = size * torch.randn(64, *values.shape, generator=generator)
-        seen = values + noise
-        return Heatmap(seen.mean(0).numpy(), "share of the score", True, error=seen.std(0).numpy())
+        noisy_values = values + noise
+        return Heatmap(
+            noisy_values.mean(0).numpy(),
+            "share of the score",
+            True,
+            error=noisy_values.std(0).numpy(),
+        )
 
 
 class ShowsTheQuestion(Sound):
@@ -257,11 +262,11 @@ class ShowsTheQuestion(Sound):
     def explain(self, subject, params):
         arrays, keys = subject.artifact.arrays, subject.artifact.facts["keys"]
         weights = subject.embedding_weights.abs().numpy()
-        apart = np.square((arrays["vectors"] - subject.embedding.numpy()) * weights).sum(1)
-        chosen = [int(i) for i in apart.argsort(kind="stable")[:4]]
+        distances = np.square((arrays["vectors"] - subject.embedding.numpy()) * weights).sum(1)
+        indices = [int(i) for i in distances.argsort(kind="stable")[:4]]
         items = [
-            Example(arrays["pictures"][i], keys[i], 1 / (1 + float(apart[i])), keys[i])
-            for i in chosen
+            Example(arrays["pictures"][i], keys[i], 1 / (1 + float(distances[i])), keys[i])
+            for i in indices
         ]
         return Examples(tuple(items), "closeness")
 

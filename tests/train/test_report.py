@@ -46,14 +46,14 @@ def folder(tmp_path_factory):
 
 def test_confusion_and_class_figures_are_those_counted_by_hand():
     truth = np.array([0, 0, 0, 1, 1, 2])
-    predicted = np.array([0, 0, 1, 1, 0, 0])
-    counts = metrics.confusion(truth, predicted, 4)
+    predicted_classes = np.array([0, 0, 1, 1, 0, 0])
+    counts = metrics.confusion(truth, predicted_classes, 4)
     assert counts.tolist() == [[2, 1, 0, 0], [1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
-    each = metrics.per_class(counts)
-    assert each.precision.tolist() == [2 / 4, 1 / 2, 0, 0]
-    assert each.recall.tolist() == [2 / 3, 1 / 2, 0, 0]
-    assert each.f1.tolist() == pytest.approx([4 / 7, 1 / 2, 0, 0])
-    assert each.support.tolist() == [3, 2, 1, 0]
+    figures = metrics.per_class(counts)
+    assert figures.precision.tolist() == [2 / 4, 1 / 2, 0, 0]
+    assert figures.recall.tolist() == [2 / 3, 1 / 2, 0, 0]
+    assert figures.f1.tolist() == pytest.approx([4 / 7, 1 / 2, 0, 0])
+    assert figures.support.tolist() == [3, 2, 1, 0]
 
 
 def test_the_calibration_error_is_the_literal_sum_over_bins(rng):
@@ -61,11 +61,11 @@ def test_the_calibration_error_is_the_literal_sum_over_bins(rng):
     truth = rng.integers(0, 3, 200)
     total = 0.0
     for m in range(1, 16):
-        inside = [i for i in range(200) if (m - 1) / 15 < shares[i].max() <= m / 15]
-        if inside:
-            accuracy = np.mean([shares[i].argmax() == truth[i] for i in inside])
-            confidence = np.mean([shares[i].max() for i in inside])
-            total += len(inside) / 200 * abs(accuracy - confidence)
+        bin_indices = [i for i in range(200) if (m - 1) / 15 < shares[i].max() <= m / 15]
+        if bin_indices:
+            accuracy = np.mean([shares[i].argmax() == truth[i] for i in bin_indices])
+            confidence = np.mean([shares[i].max() for i in bin_indices])
+            total += len(bin_indices) / 200 * abs(accuracy - confidence)
     assert metrics.calibration_error(shares, truth) == pytest.approx(total, rel=1e-12)
 
 
@@ -83,8 +83,8 @@ def test_the_likelihood_is_the_literal_one(rng):
     logits, truth = rng.normal(0, 3, (50, 4)), rng.integers(0, 4, 50)
     shares = np.exp(logits / 2) / np.exp(logits / 2).sum(1, keepdims=True)
     expected = np.mean([-np.log(shares[i, truth[i]]) for i in range(50)])
-    found = metrics.negative_log_likelihood(logits, truth, 2.0)
-    assert found == pytest.approx(expected, rel=1e-12)
+    actual = metrics.negative_log_likelihood(logits, truth, 2.0)
+    assert actual == pytest.approx(expected, rel=1e-12)
     assert np.isfinite(metrics.negative_log_likelihood(logits * 1e4, truth))
 
 
@@ -93,10 +93,10 @@ def test_the_best_temperature_is_that_of_a_fine_grid_and_recovers_a_known_one(rn
     draws = rng.random(20_000)[:, None]
     truth = (metrics.probabilities(logits).cumsum(1) < draws).sum(1)
     assert metrics.best_temperature(logits * 3, truth) == pytest.approx(3, rel=0.05)
-    few, known = logits[:100] * 3, truth[:100]
+    scaled_logits, labels = logits[:100] * 3, truth[:100]
     grid = np.linspace(0.5, 10, 4000)
-    losses = [metrics.negative_log_likelihood(few, known, t) for t in grid]
-    assert metrics.best_temperature(few, known) == pytest.approx(
+    losses = [metrics.negative_log_likelihood(scaled_logits, labels, t) for t in grid]
+    assert metrics.best_temperature(scaled_logits, labels) == pytest.approx(
         grid[int(np.argmin(losses))], abs=grid[1] - grid[0]
     )
 
@@ -133,8 +133,8 @@ def test_the_temperature_is_fitted_on_validation(folder):
     truth = np.array([item.label for item in val])
     assert report.temperature == pytest.approx(metrics.best_temperature(logits, truth), rel=1e-3)
     shares = metrics.probabilities(logits, report.temperature)
-    scaled = metrics.calibration_error(shares, truth)
-    assert report.val.ece_scaled == pytest.approx(scaled, abs=1e-6)
+    scaled_error = metrics.calibration_error(shares, truth)
+    assert report.val.ece_scaled == pytest.approx(scaled_error, abs=1e-6)
 
 
 def test_wrong_pictures_are_kept_small_test_first_and_surest_first(folder):
@@ -156,47 +156,49 @@ def test_wrong_pictures_are_kept_small_test_first_and_surest_first(folder):
 
 
 def test_a_recipe_can_leave_the_pictures_of_mistakes_behind(folder, tmp_path):
-    copied = tmp_path / "colours"
-    shutil.copytree(folder, copied)
-    log = read_log(copied)
-    save_state(copied, log.model_copy(update={"recipe": {**log.recipe, "mistakes": False}}), {})
-    for _ in write_report(Mislabelled(), copied):
+    folder_copy = tmp_path / "colours"
+    shutil.copytree(folder, folder_copy)
+    log = read_log(folder_copy)
+    save_state(
+        folder_copy, log.model_copy(update={"recipe": {**log.recipe, "mistakes": False}}), {}
+    )
+    for _ in write_report(Mislabelled(), folder_copy):
         pass
-    assert not (copied / "mistakes.safetensors").exists()
-    assert mistake_keys(copied) == ()
-    kept, before = read_report(copied), read_report(folder)
-    assert (kept.test, kept.items) == (before.test, before.items)
+    assert not (folder_copy / "mistakes.safetensors").exists()
+    assert mistake_keys(folder_copy) == ()
+    copy_report, before = read_report(folder_copy), read_report(folder)
+    assert (copy_report.test, copy_report.items) == (before.test, before.items)
 
 
 def test_damage_is_found(folder, tmp_path):
-    copied = tmp_path / "colours"
-    shutil.copytree(folder, copied)
-    data = bytearray((copied / "mistakes.safetensors").read_bytes())
+    folder_copy = tmp_path / "colours"
+    shutil.copytree(folder, folder_copy)
+    data = bytearray((folder_copy / "mistakes.safetensors").read_bytes())
     data[-1] ^= 1
-    (copied / "mistakes.safetensors").write_bytes(data)
+    (folder_copy / "mistakes.safetensors").write_bytes(data)
     with pytest.raises(BadArtifact, match=r"mistakes\.safetensors is damaged"):
-        mistake_pictures(copied, ("test-0-1",))
-    (copied / "predictions.parquet").write_bytes(b"PAR1")
+        mistake_pictures(folder_copy, ("test-0-1",))
+    (folder_copy / "predictions.parquet").write_bytes(b"PAR1")
     with pytest.raises(BadArtifact, match=r"predictions\.parquet is damaged"):
-        read_report(copied)
+        read_report(folder_copy)
     sha256 = hashlib.sha256(b"PAR1").hexdigest()
-    facts = json.loads((copied / "report.json").read_text()) | {"predictions_sha256": sha256}
-    (copied / "report.json").write_text(json.dumps(facts))
+    facts = json.loads((folder_copy / "report.json").read_text()) | {"predictions_sha256": sha256}
+    (folder_copy / "report.json").write_text(json.dumps(facts))
     with pytest.raises(BadArtifact, match=r"predictions\.parquet is no table"):
-        read_report(copied)
-    (copied / "report.json").write_text('{"name": "colours"}')
+        read_report(folder_copy)
+    (folder_copy / "report.json").write_text('{"name": "colours"}')
     with pytest.raises(BadArtifact, match=r"report\.json is wrong at 'model_sha256'"):
-        read_report(copied)
-    (copied / "report.json").unlink()
-    assert read_report(copied) is None
+        read_report(folder_copy)
+    (folder_copy / "report.json").unlink()
+    assert read_report(folder_copy) is None
 
 
 def test_a_report_of_other_weights_is_none(folder, tmp_path):
-    copied = tmp_path / "colours"
-    shutil.copytree(folder, copied)
-    manifest = json.loads((copied / "model.json").read_text())
-    (copied / "model.json").write_text(json.dumps({**manifest, "sha256": "0" * 64}))
-    assert read_report(copied) is None
+    folder_copy = tmp_path / "colours"
+    shutil.copytree(folder, folder_copy)
+    manifest = json.loads((folder_copy / "model.json").read_text())
+    (folder_copy / "model.json").write_text(json.dumps({**manifest, "sha256": "0" * 64}))
+    assert read_report(folder_copy) is None
 
 
 def test_predictions_lie_in_a_table_and_in_no_json(folder):
@@ -207,13 +209,13 @@ def test_predictions_lie_in_a_table_and_in_no_json(folder):
 
 
 def test_the_pictures_file_holds_arrays_only(folder):
-    kept = load((folder / "mistakes.safetensors").read_bytes())
-    assert {name: part.dtype for name, part in kept.items()} == {
+    arrays = load((folder / "mistakes.safetensors").read_bytes())
+    assert {name: part.dtype for name, part in arrays.items()} == {
         "jpeg": np.uint8,
         "offset": np.int64,
         "item": np.int64,
     }
-    assert kept["offset"][-1] == len(kept["jpeg"])
+    assert arrays["offset"][-1] == len(arrays["jpeg"])
 
 
 def test_the_card_is_for_people(folder):

@@ -63,8 +63,8 @@ def test_colours_are_learnt_and_the_page_can_load_the_network(colours_net):
     x = torch.from_numpy(load_batch(dataset, dataset.of("test"), backbone.input_spec)).permute(
         0, 3, 1, 2
     )
-    found = backbone.logits(normalize(x / 255, backbone.input_spec)).argmax(1).tolist()
-    assert found == [dataset.items[i].label for i in dataset.of("test")]
+    predicted_classes = backbone.logits(normalize(x / 255, backbone.input_spec)).argmax(1).tolist()
+    assert predicted_classes == [dataset.items[i].label for i in dataset.of("test")]
     fractions = [step.fraction for step in steps]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
@@ -161,8 +161,8 @@ def test_weights_in_16_bits_are_what_is_reported(tmp_path):
         0, 3, 1, 2
     )
     shares = backbone.logits(normalize(x / 255, backbone.input_spec)).softmax(1).amax(1)
-    told = [item.probability for item in report.items if item.split == "val"]
-    assert np.allclose(told, shares, atol=1e-6)
+    probabilities = [item.probability for item in report.items if item.split == "val"]
+    assert np.allclose(probabilities, shares, atol=1e-6)
 
 
 def test_numbers_beyond_16_bits_stay_in_32(tmp_path):
@@ -193,8 +193,8 @@ def test_the_loss_is_the_literal_one():
         total += float(weights[label]) * -sum(
             t * float(p.log()) for t, p in zip(target, share, strict=True)
         )
-    given = weighted_loss(logits, torch.tensor(labels), weights, smoothing)
-    assert float(given) == pytest.approx(total / 5, rel=1e-6)
+    actual = weighted_loss(logits, torch.tensor(labels), weights, smoothing)
+    assert float(actual) == pytest.approx(total / 5, rel=1e-6)
 
 
 def test_the_rate_rises_to_its_peak_and_falls_to_nothing():
@@ -218,13 +218,15 @@ def test_a_step_of_sgd_is_the_literal_one():
     x, labels = torch.randn(4, 3, 32, 32, generator=random.generator), torch.tensor([0, 1, 1, 0])
     network.module.train()
     loss = torch.nn.functional.cross_entropy(network.module(x), labels)
-    own = dict(network.module.named_parameters())
-    gradients = dict(zip(own, torch.autograd.grad(loss, list(own.values())), strict=True))
-    before = {name: p.detach().clone() for name, p in own.items()}
+    parameters = dict(network.module.named_parameters())
+    gradients = dict(
+        zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True)
+    )
+    before = {name: p.detach().clone() for name, p in parameters.items()}
     optimiser = make_optimiser(network, recipe, head_fitted=False)
-    told = train_step(network, optimiser, x, labels, torch.ones(2), recipe, 0.5)
-    assert told == pytest.approx(loss.item(), rel=1e-5)
-    for name, p in own.items():
+    actual = train_step(network, optimiser, x, labels, torch.ones(2), recipe, 0.5)
+    assert actual == pytest.approx(loss.item(), rel=1e-5)
+    for name, p in parameters.items():
         decay = 0.01 * before[name] if p.ndim > 1 else 0.0
         rate = 0.5 * 0.05 * (3 if name.startswith("fc.") else 1) * (1 if p.ndim > 1 else 8)
         assert torch.allclose(p, before[name] - rate * (gradients[name] + decay), atol=1e-6)
@@ -232,17 +234,17 @@ def test_a_step_of_sgd_is_the_literal_one():
 
 def test_averaged_weights_are_the_moving_average():
     module = torch.nn.Linear(1, 1)
-    seen, average = [], None
+    values, average = [], None
     for step in range(4):
         with torch.no_grad():
             module.weight.fill_(float(step))
         average = update_average(average, module, 0.15, step)
-        seen.append(float(average["weight"]))
+        values.append(float(average["weight"]))
     # A young average would keep 2/11, 3/12, 4/13, all above the decay.
     expected = [0.0]
-    for now in (1.0, 2.0, 3.0):
-        expected.append(0.15 * expected[-1] + 0.85 * now)
-    assert seen == pytest.approx(expected)
+    for weight in (1.0, 2.0, 3.0):
+        expected.append(0.15 * expected[-1] + 0.85 * weight)
+    assert values == pytest.approx(expected)
     assert float(update_average(average, module, 0.9, 1)["bias"]) == module.bias.item()
 
 
@@ -252,12 +254,12 @@ def test_without_augmentation_a_view_is_what_the_network_is_fed_later():
     input_spec = build_network(recipe, 2, RandomState(0)).input_spec.model_copy(
         update={"size": (16, 16)}
     )
-    kept = cache_spec(dataset, dataset.of("train"), input_spec)
-    assert kept.size == (32, 32)
-    frames = torch.from_numpy(load_batch(dataset, (0, 30), kept)).permute(0, 3, 1, 2)
-    seen = random_views(frames, (16, 16), recipe, crop=0.5, generator=torch.Generator())
+    spec = cache_spec(dataset, dataset.of("train"), input_spec)
+    assert spec.size == (32, 32)
+    frames = torch.from_numpy(load_batch(dataset, (0, 30), spec)).permute(0, 3, 1, 2)
+    views = random_views(frames, (16, 16), recipe, crop=0.5, generator=torch.Generator())
     later = torch.from_numpy(load_batch(dataset, (0, 30), input_spec)).permute(0, 3, 1, 2) / 255
-    assert torch.allclose(seen, later, atol=1e-5)
+    assert torch.allclose(views, later, atol=1e-5)
 
 
 def test_views_repeat_with_their_generator_and_mirror_half():
@@ -268,8 +270,8 @@ def test_views_repeat_with_their_generator_and_mirror_half():
         generator = torch.Generator().manual_seed(3)
         return random_views(frames, (32, 32), recipe, crop=1.0, generator=generator)
 
-    mirrored = drawn_views(recipe)[:, 0, 0, 0] > drawn_views(recipe)[:, 0, 0, -1]
-    assert 160 < int(mirrored.sum()) < 240
+    is_mirrored = drawn_views(recipe)[:, 0, 0, 0] > drawn_views(recipe)[:, 0, 0, -1]
+    assert 160 < int(is_mirrored.sum()) < 240
     strong = recipe.model_copy(update={"strength": 1.0, "cutout": 0.3})
     assert torch.equal(drawn_views(strong), drawn_views(strong))
     assert 0 <= float(drawn_views(strong).min()) <= float(drawn_views(strong).max()) <= 1
@@ -278,17 +280,17 @@ def test_views_repeat_with_their_generator_and_mirror_half():
 def test_pictures_beyond_the_budget_are_read_when_asked_for():
     dataset = Colours()
     input_spec = build_network(QUICK, 2, RandomState(0)).input_spec
-    found = {}
+    frames = {}
     for budget in (0, 10**9):
         work = cache_images(dataset, dataset.of("train"), input_spec, budget=budget)
         while True:
             try:
                 next(work)
             except StopIteration as end:
-                found[budget] = end.value
+                frames[budget] = end.value
                 break
-    assert found[0].cached is None
-    assert (found[0].batch([5, 40]) == found[10**9].batch([5, 40])).all()
+    assert frames[0].cached is None
+    assert (frames[0].batch([5, 40]) == frames[10**9].batch([5, 40])).all()
 
 
 class Interrupted(Colours):
@@ -328,11 +330,11 @@ def test_a_training_that_leaves_all_bounds_says_so_and_keeps_what_was(
 ):
     import whylens.core.train.run as module
 
-    learnt, steps = module.train_step, []
+    original_step, steps = module.train_step, []
 
     def exploding(*args):
         steps.append(1)
-        return loss if len(steps) > 3 * (epochs - 1) else learnt(*args)
+        return loss if len(steps) > 3 * (epochs - 1) else original_step(*args)
 
     monkeypatch.setattr(module, "train_step", exploding)
     monkeypatch.setattr(module, "LAST_BATCHES", 2)
@@ -395,8 +397,10 @@ def test_the_last_layer_alone_is_a_linear_layer_on_cached_features(tmp_path, bac
     x = head.inputs(frames, list(range(16)), start)
     assert torch.allclose(backbone.logits(x).softmax(1), expected, atol=2e-3)
     # The trunk is as it was.
-    kept, own = backbone.module.state_dict(), start.module.state_dict()
-    assert all(torch.equal(kept[k], own[k]) for k in own if not k.startswith(start.head))
+    state, start_state = backbone.module.state_dict(), start.module.state_dict()
+    assert all(
+        torch.equal(state[k], start_state[k]) for k in start_state if not k.startswith(start.head)
+    )
 
 
 def test_the_fit_of_the_last_layer_is_a_minimum():
@@ -409,8 +413,8 @@ def test_the_fit_of_the_last_layer_is_a_minimum():
     w = (solution.weight * spread).double().requires_grad_()
     b = (solution.bias + solution.weight @ middle).double().requires_grad_()
     logits = ((x - middle) / spread).double() @ w.T + b
-    own = torch.nn.functional.cross_entropy(logits, labels, weight=weights.double())
-    loss = own + solution.penalty / 2 * w.square().sum()
+    cross_entropy = torch.nn.functional.cross_entropy(logits, labels, weight=weights.double())
+    loss = cross_entropy + solution.penalty / 2 * w.square().sum()
     gradients = torch.autograd.grad(loss, [w, b])
     assert max(float(g.abs().max()) for g in gradients) < 1e-4
 
@@ -419,11 +423,11 @@ def test_a_head_with_another_number_of_classes_is_dropped(colours_net, tmp_path)
     out, _ = colours_net
     recipe = QUICK.model_copy(update={"weights": str(out)})
     network = build_network(recipe, 5, RandomState(9))
-    given = load_file(out / "model.safetensors")
-    own = network.module.state_dict()
+    tensors = load_file(out / "model.safetensors")
+    state = network.module.state_dict()
     assert network.trained
-    assert own["fc.weight"].shape[0] == 5
-    assert all(torch.equal(own[k], given[k]) for k in own if not k.startswith("fc."))
+    assert state["fc.weight"].shape[0] == 5
+    assert all(torch.equal(state[k], tensors[k]) for k in state if not k.startswith("fc."))
 
 
 def test_weights_that_do_not_fit_are_refused_by_name(colours_net, tmp_path):
@@ -434,8 +438,8 @@ def test_weights_that_do_not_fit_are_refused_by_name(colours_net, tmp_path):
     del weights["bn1.weight"]
     save_file(weights, tmp_path / "w.safetensors")
     recipe = QUICK.model_copy(update={"weights": str(tmp_path / "w.safetensors")})
-    said = "lack bn1.weight; they hold foreign; they have other shapes at conv1.weight"
-    with pytest.raises(BadArtifact, match=said):
+    message = "lack bn1.weight; they hold foreign; they have other shapes at conv1.weight"
+    with pytest.raises(BadArtifact, match=message):
         build_network(recipe, 2, RandomState(0))
 
 
@@ -472,15 +476,15 @@ def test_how_weights_want_their_pictures_is_found_out(tmp_path):
     trained(tmp_path / "n", dataset=Faint(), recipe=recipe)
     assert any("Of three ways" in note for note in read_report(tmp_path / "n").notes)
     assert read_report(tmp_path / "n").val.accuracy == 1.0
-    told = recipe.model_copy(update={"mean": (0.4,) * 3})
-    trained(tmp_path / "o", dataset=Faint(), recipe=told)
+    recipe_with_mean = recipe.model_copy(update={"mean": (0.4,) * 3})
+    trained(tmp_path / "o", dataset=Faint(), recipe=recipe_with_mean)
     assert not any("Of three ways" in note for note in read_report(tmp_path / "o").notes)
     assert str(tmp_path) not in (tmp_path / "o" / "report.json").read_text()
     checkpoint = recipe.model_copy(update={"weights": str(tmp_path / "m")})
     trained(tmp_path / "p", dataset=Faint(), recipe=checkpoint)
-    made = read_manifest(tmp_path / "p")
-    assert made.std == (1 / 255,) * 3
-    assert f"from m ({read_manifest(tmp_path / 'm').licence}; sha256" in made.licence
+    manifest = read_manifest(tmp_path / "p")
+    assert manifest.std == (1 / 255,) * 3
+    assert f"from m ({read_manifest(tmp_path / 'm').licence}; sha256" in manifest.licence
     with (tmp_path / "m" / "model.safetensors").open("ab") as file:
         file.write(b" ")
     with pytest.raises(BadArtifact, match="damaged or was replaced"):
@@ -488,10 +492,10 @@ def test_how_weights_want_their_pictures_is_found_out(tmp_path):
 
 
 def test_pretrained_weights_that_cannot_be_had_are_refused_and_not_replaced(tmp_path, monkeypatch):
-    def nothing(name, arguments):
+    def fail(name, arguments):
         raise WeightsUnavailable("The Hub cannot be reached.")
 
-    monkeypatch.setattr("whylens.core.train.network.load_pretrained", nothing)
+    monkeypatch.setattr("whylens.core.train.network.load_pretrained", fail)
     with pytest.raises(WeightsUnavailable, match=r"not begun.*cannot be reached.*that is here"):
         trained(tmp_path / "m", recipe=QUICK.model_copy(update={"weights": "pretrained"}))
     assert not (tmp_path / "m").exists()
@@ -511,10 +515,10 @@ def test_a_taken_folder_and_another_recipe_are_refused(colours_net, tmp_path):
 
 def test_what_a_recipe_leaves_open_follows_from_its_start():
     assert (Recipe(backbone="x").mode, Recipe(backbone="x").epochs) == ("full", 30)
-    started = Recipe(backbone="x", weights="w")
-    assert (started.mode, started.epochs) == ("head-then-full", 10)
+    recipe = Recipe(backbone="x", weights="w")
+    assert (recipe.mode, recipe.epochs) == ("head-then-full", 10)
     assert Recipe(backbone="x", weights="w", mode="head").mode == "head"
-    assert started.solver(trained=True) == "adamw"
+    assert recipe.solver(trained=True) == "adamw"
 
 
 def test_recipes_are_read_and_refused(tmp_path):
@@ -541,8 +545,8 @@ def test_other_families_take_a_step(backbone):
     network.module.train()
     optimiser = make_optimiser(network, recipe, head_fitted=False)
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    told = train_step(network, optimiser, x, torch.tensor([0, 2]), torch.ones(3), recipe, 0.01)
-    assert 0 < told < 20
+    loss = train_step(network, optimiser, x, torch.tensor([0, 2]), torch.ones(3), recipe, 0.01)
+    assert 0 < loss < 20
 
 
 def test_a_folder_is_one_training_s_at_a_time(tmp_path):
@@ -572,7 +576,7 @@ for step in train(Colours(), QUICK.model_copy(update={"epochs": 400}), Path(sys.
 def test_killed_at_any_moment_a_checkpoint_is_whole_or_absent(tmp_path):
     out = tmp_path / "m"
     rng = np.random.default_rng(5)
-    seen = 0
+    last_epochs = 0
     for _ in range(4):
         process = subprocess.Popen(
             [sys.executable, "-c", KILLED, str(out)],
@@ -580,16 +584,16 @@ def test_killed_at_any_moment_a_checkpoint_is_whole_or_absent(tmp_path):
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         )
-        ended = 0
-        while ended < rng.integers(1, 5):  # epochs; it goes on while this is read
-            ended += process.stdout.readline() == b"True\n"
+        ended_epochs = 0
+        while ended_epochs < rng.integers(1, 5):  # epochs; it goes on while this is read
+            ended_epochs += process.stdout.readline() == b"True\n"
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
         epochs = len(read_log(out).epochs) if read_log(out) else 0
-        assert epochs >= seen
-        seen = epochs
+        assert epochs >= last_epochs
+        last_epochs = epochs
         if (out / "model.json").exists():
             assert from_folder(out).labels == ("red", "blue")
         assert not (out / "model.json").exists() or (out / "model.safetensors").exists()
-    assert seen > 0
+    assert last_epochs > 0

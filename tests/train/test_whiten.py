@@ -29,12 +29,12 @@ def rough_pictures(count: int, side: int) -> torch.Tensor:
 
 def patches_of(pictures: torch.Tensor, side: int) -> np.ndarray:
     """(P, C * side * side) float64: patches side by side, in the order of the weights."""
-    given = pictures.double().numpy()
+    images = pictures.double().numpy()
     rows = [
         picture[:, top : top + side, left : left + side].ravel()
-        for picture in given
-        for top in range(0, given.shape[2] - side + 1, side)
-        for left in range(0, given.shape[3] - side + 1, side)
+        for picture in images
+        for top in range(0, images.shape[2] - side + 1, side)
+        for left in range(0, images.shape[3] - side + 1, side)
     ]
     return np.stack(rows)
 
@@ -47,20 +47,20 @@ def test_what_the_filters_give_is_uncorrelated_and_of_variance_one(count, side):
     assert filters.shape == (2 * half, 3, side, side)
     assert torch.equal(filters[half:], -filters[:half])
     patches = patches_of(pictures, side)
-    given = (patches - patches.mean(0)) @ filters[:half].reshape(half, -1).double().numpy().T
-    covariance = given.T @ given / len(given)
+    outputs = (patches - patches.mean(0)) @ filters[:half].reshape(half, -1).double().numpy().T
+    covariance = outputs.T @ outputs / len(outputs)
     variances = np.sort(np.linalg.eigvalsh(np.cov(patches.T, bias=True)))[::-1][:half]
-    wanted = np.diag(variances / (variances + FLOOR))
-    assert np.abs(covariance - wanted).max() < 1e-4
-    assert wanted.diagonal().min() > 0.5  # the floor is not all there is
+    expected = np.diag(variances / (variances + FLOOR))
+    assert np.abs(covariance - expected).max() < 1e-4
+    assert expected.diagonal().min() > 0.5  # the floor is not all there is
 
 
 def test_a_network_begins_with_them_and_the_rest_of_it_stays():
     network = build_network(RECIPE, 2, RandomState(0))
     before = {name: tensor.clone() for name, tensor in network.module.state_dict().items()}
     pictures = (rough_pictures(40, 32) * 255 / 1.5).byte()
-    kept = pictures.permute(0, 2, 3, 1).contiguous().numpy()
-    frames = Frames(None, tuple(range(40)), network.input_spec, kept)
+    pixels = pictures.permute(0, 2, 3, 1).contiguous().numpy()
+    frames = Frames(None, tuple(range(40)), network.input_spec, pixels)
     whiten(network, frames, RECIPE)
     after = network.module.state_dict()
     assert [name for name in before if not torch.equal(before[name], after[name])] == [
@@ -68,8 +68,10 @@ def test_a_network_begins_with_them_and_the_rest_of_it_stays():
     ]
     mean = torch.tensor(network.input_spec.mean)[:, None, None]
     std = torch.tensor(network.input_spec.std)[:, None, None]
-    wanted = whitening_filters((pictures / 255.0 - mean) / std, len(after["conv1.weight"]), 7)
-    assert torch.allclose(after["conv1.weight"], wanted, rtol=1e-3, atol=1e-3 * wanted.abs().max())
+    expected = whitening_filters((pictures / 255.0 - mean) / std, len(after["conv1.weight"]), 7)
+    assert torch.allclose(
+        after["conv1.weight"], expected, rtol=1e-3, atol=1e-3 * expected.abs().max()
+    )
 
 
 def test_what_cannot_be_whitened_is_refused(tmp_path):

@@ -30,9 +30,9 @@ ME = SimpleNamespace(session_hash="me")
 
 @pytest.fixture(scope="module")
 def engine():
-    running = WorkerEngine(far_engine, far_registry())
-    yield running
-    running.close()
+    worker_engine = WorkerEngine(far_engine, far_registry())
+    yield worker_engine
+    worker_engine.close()
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def session(engine, tmp_path, monkeypatch):
     return Session(engine, PageStore(tmp_path))
 
 
-def fitted(session, path):
+def fit_steps(session, path):
     explainer = session.engine.registry.explainer("fitted")
     return list(_fitter(explainer, session)(str(path), "toy", ME))
 
@@ -53,22 +53,22 @@ def test_a_zip_is_read_where_a_method_is_fitted(session, tmp_path, monkeypatch):
         raise AssertionError
 
     monkeypatch.setattr("whylens.core.datasets.zip.ZipFiles", read_here)
-    steps = fitted(session, path)
+    steps = fit_steps(session, path)
     assert re.fullmatch(r"Reading pictures: \d+ %", steps[0][0])
     assert re.fullmatch(r"Ready: A mean from \d\d pictures of yours\.", steps[-1][0])
     facts = session.engine.artifact("toy", "fitted", visitor="me").facts
     assert facts["process"] != os.getpid()
     # What was fitted crosses back with the visitor's questions, and is there for nobody else.
-    asked = Question("toy", np.zeros((32, 32, 3), np.uint8), visitor="me")
-    assert last_of(session.engine.explain(asked, "fitted")).result.values.shape == (2, 2)
+    question = Question("toy", np.zeros((32, 32, 3), np.uint8), visitor="me")
+    assert last_of(session.engine.explain(question, "fitted")).result.values.shape == (2, 2)
     with pytest.raises(NeedsNotMet, match="none was made"):
-        last_of(session.engine.explain(replace(asked, visitor="you"), "fitted"))
+        last_of(session.engine.explain(replace(question, visitor="you"), "fitted"))
 
 
 def test_a_zip_that_cannot_be_used_is_told_from_there(session, tmp_path):
     (tmp_path / "x.zip").write_bytes(b"no")
     with pytest.raises(gr.Error, match="no ZIP that can be read"):
-        fitted(session, tmp_path / "x.zip")
+        fit_steps(session, tmp_path / "x.zip")
 
 
 def test_what_fails_in_reading_is_no_method_s_fault():
@@ -96,7 +96,7 @@ def test_the_pictures_of_class_means_are_read_there(session, monkeypatch):
 
 
 def test_a_set_is_described_as_it_is(engine):
-    there, here = offered_pictures(engine, "far"), far_registry().datasets["far"].load("")
-    assert (there.labels, there.items) == (here.labels, here.items)
-    assert there.content_digest(3) == here.content_digest(3)
+    remote_set, local_set = offered_pictures(engine, "far"), far_registry().datasets["far"].load("")
+    assert (remote_set.labels, remote_set.items) == (local_set.labels, local_set.items)
+    assert remote_set.content_digest(3) == local_set.content_digest(3)
     assert offered_pictures(engine, "another") is None

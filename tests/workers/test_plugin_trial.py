@@ -34,6 +34,6 @@ def test_what_ends_or_holds_a_process_is_named_and_left_out_with_its_reason(tmp_
     }
     assert not set(MODULES) & set(sys.modules)
     registry = load_registry(sources, blocked=harmful, strict=False)
-    told = {problem.plugin: problem.message for problem in registry.problems}
-    assert told | harmful == told
-    assert set(told) - set(harmful) == {"raises_at_import"}
+    messages = {problem.plugin: problem.message for problem in registry.problems}
+    assert messages | harmful == messages
+    assert set(messages) - set(harmful) == {"raises_at_import"}

@@ -15,14 +15,14 @@ MARK = "WHYLENS_TEST_MARK"
 
 def with_mark(mark: str) -> list[int]:
     """Return the processes that descend from one whose environment has this mark."""
-    found = []
+    process_ids = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             if f"{MARK}={mark}".encode() in (entry / "environ").read_bytes():
-                found.append(int(entry.name))
+                process_ids.append(int(entry.name))
         except OSError:  # somebody else's, or gone
             continue
-    return found
+    return process_ids
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").is_file(), reason="processes cannot be listed")
@@ -30,9 +30,9 @@ def test_a_page_under_attack_answers_everybody_and_leaves_nothing(monkeypatch):
     mark = secrets.token_hex(8)
     monkeypatch.setenv(MARK, mark)
     figures = measured_briefly()
-    told = {row[0]: row[2] for row in figures["bad plugins"]}
-    assert "ended with exit code 3" in told["exits"]
-    assert "longer than 3 s" in told["sleeps"]
+    messages = {row[0]: row[2] for row in figures["bad plugins"]}
+    assert "ended with exit code 3" in messages["exits"]
+    assert "longer than 3 s" in messages["sleeps"]
     crowd, flood = figures["crowd"], figures["flood"]
     assert crowd["answered"] + crowd["refused"] == crowd["sent"] == 18
     assert crowd["of another's picture"] == 0
@@ -42,7 +42,7 @@ def test_a_page_under_attack_answers_everybody_and_leaves_nothing(monkeypatch):
     (end,) = figures["signals"].values()
     assert (end["exit code"], end["files left"], end["processes left"]) == (0, 0, 0)
     # Whatever its plugins had started.
-    until = time.monotonic() + 60
-    while left := with_mark(mark):
-        assert time.monotonic() < until, left
+    deadline = time.monotonic() + 60
+    while leftovers := with_mark(mark):
+        assert time.monotonic() < deadline, leftovers
         time.sleep(0.05)

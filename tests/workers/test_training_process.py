@@ -63,15 +63,15 @@ def test_one_that_is_ended_from_outside_says_so_and_keeps_the_best(runner, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").is_file(), reason="memory is not told here")
-@pytest.mark.parametrize("elsewhere", [True, False])
-def test_memory_is_given_back_when_it_is_over(tmp_path, elsewhere):
-    engine = WorkerEngine(bad_engine, bad_registry()) if elsewhere else bad_engine()
+@pytest.mark.parametrize("in_worker", [True, False])
+def test_memory_is_given_back_when_it_is_over(tmp_path, in_worker):
+    engine = WorkerEngine(bad_engine, bad_registry()) if in_worker else bad_engine()
     large = RECIPE.model_copy(update={"size": 256, "batch": 48, "epochs": 1})
-    over, taken = threading.Event(), []
+    over, readings = threading.Event(), []
 
     def watch():
         while not over.wait(0.05):
-            taken.append(memory_of(tree_of(os.getpid())))
+            readings.append(memory_of(tree_of(os.getpid())))
 
     def train(recipe, name):
         *_, _ = TrainingRunner(engine).run("me", colours, recipe, tmp_path / name, own_process)
@@ -79,14 +79,14 @@ def test_memory_is_given_back_when_it_is_over(tmp_path, elsewhere):
     try:
         train(RECIPE.model_copy(update={"epochs": 1}), "small")  # so that all is loaded
         before = memory_of(tree_of(os.getpid()))
-        watching = threading.Thread(target=watch)
-        watching.start()
+        watcher = threading.Thread(target=watch)
+        watcher.start()
         try:
             train(large, "large")
         finally:
             over.set()
-            watching.join()
-        assert max(taken) > 1.3 * before
+            watcher.join()
+        assert max(readings) > 1.3 * before
         assert memory_of(tree_of(os.getpid())) < 1.2 * before
     finally:
         engine.close()

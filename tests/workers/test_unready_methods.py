@@ -33,9 +33,9 @@ HARMFUL = ("exits", "interrupt")
 
 @pytest.fixture(scope="module")
 def engine():
-    running = WorkerEngine(unready_engine, unready_registry(), memory=1_000_000_000)
-    yield running
-    running.close()
+    worker_engine = WorkerEngine(unready_engine, unready_registry(), memory=1_000_000_000)
+    yield worker_engine
+    worker_engine.close()
 
 
 def test_one_that_cannot_say_whether_it_runs_is_not_available_and_all_others_are(engine):
@@ -44,9 +44,9 @@ def test_one_that_cannot_say_whether_it_runs_is_not_available_and_all_others_are
         assert set(reasons) == REFUSED
         assert all(name in reason for name, reason in reasons.items())
         assert "exit code 3" in reasons["exits-why_not"]
-        there = {f"{name}-why_not": str(count) for name in HARMFUL}
+        counts = {f"{name}-why_not": str(count) for name in HARMFUL}
         rests = "; resting" if count == FAILURES_IN_A_ROW else ""
-        assert engine.failures() == {name: count + rests for name, count in there.items()}
+        assert engine.failures() == {name: count + rests for name, count in counts.items()}
     before = last_of(engine.run(process_id, quick=True))
     reasons = engine.unavailable("toy")
     assert set(reasons) == REFUSED
@@ -63,8 +63,8 @@ def test_one_that_cannot_say_whether_it_knows_an_input_is_left_out(engine):
         assert engine.familiarity(QUESTION) == 0.5
         # It explains as well as before: of that there is nothing to rest from.
         assert last_of(engine.explain(QUESTION, "exits-familiarity")).finished
-    there = {f"{name}-familiarity": f"{FAILURES_IN_A_ROW}" for name in HARMFUL}
-    assert engine.failures() == before | there
+    counts = {f"{name}-familiarity": f"{FAILURES_IN_A_ROW}" for name in HARMFUL}
+    assert engine.failures() == before | counts
     process = last_of(engine.run(process_id, quick=True))
     assert engine.familiarity(QUESTION) == 0.5
     assert last_of(engine.run(process_id, quick=True)) == process

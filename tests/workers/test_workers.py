@@ -53,9 +53,9 @@ ASKED = {"model": "untrained:resnet18", "target": "predicted", "quantity": "logi
 
 @pytest.fixture(scope="module")
 def engine():
-    running = WorkerEngine(bad_engine, bad_registry(), seconds=PATIENCE, memory=1_000_000_000)
-    yield running
-    running.close()
+    worker_engine = WorkerEngine(bad_engine, bad_registry(), seconds=PATIENCE, memory=1_000_000_000)
+    yield worker_engine
+    worker_engine.close()
 
 
 @pytest.fixture
@@ -72,17 +72,17 @@ def is_sound(engine, question) -> bool:
 
 
 def test_an_answer_is_that_of_an_engine_in_this_process(engine, question):
-    here = bad_engine()
-    assert engine.predict(question).classes == here.predict(question).classes
-    assert engine.card("toy") == here.card("toy")
-    assert engine.unavailable("toy") == here.unavailable("toy")
-    there, expected = (last_of(e.explain(question, "good")) for e in (engine, here))
-    assert np.array_equal(there.result.values, expected.result.values)
-    assert there.question is question
-    assert replace(there, seconds=0, result=None) == replace(expected, seconds=0, result=None)
-    judged = last_of(engine.judge(there))
-    assert judged.verdict.word == last_of(here.judge(expected)).verdict.word
-    assert judged.question is question
+    local_engine = bad_engine()
+    assert engine.predict(question).classes == local_engine.predict(question).classes
+    assert engine.card("toy") == local_engine.card("toy")
+    assert engine.unavailable("toy") == local_engine.unavailable("toy")
+    actual, expected = (last_of(e.explain(question, "good")) for e in (engine, local_engine))
+    assert np.array_equal(actual.result.values, expected.result.values)
+    assert actual.question is question
+    assert replace(actual, seconds=0, result=None) == replace(expected, seconds=0, result=None)
+    judgement = last_of(engine.judge(actual))
+    assert judgement.verdict.word == last_of(local_engine.judge(expected)).verdict.word
+    assert judgement.question is question
     # It takes longer to import than all else, and nothing of this needs it.
     assert "torch._dynamo" not in last_of(engine.run(modules, quick=True))
 
@@ -100,10 +100,10 @@ def test_what_a_method_changes_of_its_process_changes_no_map_of_others(question)
     engine = WorkerEngine(bad_engine, bad_registry(), seconds=PATIENCE)
     expected = last_of(bad_engine().explain(question, "saliency")).result.values
     try:
-        found = last_of(engine.run(surroundings, quick=True))
+        before = last_of(engine.run(surroundings, quick=True))
         for name in CHANGERS:
             assert last_of(engine.explain(question, name)).finished
-            assert last_of(engine.run(surroundings, quick=True)) == found
+            assert last_of(engine.run(surroundings, quick=True)) == before
             values = last_of(engine.explain(question, "saliency")).result.values
             assert np.abs(values - expected).max() <= 1e-6 * np.abs(expected).max()
     finally:
@@ -150,21 +150,21 @@ def test_a_process_that_does_not_start_is_not_waited_for(question, monkeypatch):
 
 def test_of_steps_the_last_alone_is_held():
     class Step:
-        held = WeakSet()
+        references = WeakSet()
 
         def __init__(self):
-            self.held.add(self)
+            self.references.add(self)
 
-    most = 0
+    highest = 0
 
     def steps():
-        nonlocal most
+        nonlocal highest
         for _ in range(50):
             yield Step()
-            most = max(most, len(Step.held))
+            highest = max(highest, len(Step.references))
 
     assert isinstance(last_of(steps()), Step)
-    assert most <= 2
+    assert highest <= 2
     with pytest.raises(ValueError, match="no step"):
         last_of(iter(()))
 
@@ -174,9 +174,9 @@ def test_nobody_waits_for_the_end_of_what_hangs(question):
     try:
         with ThreadPoolExecutor(1) as threads:
             hanging = threads.submit(lambda: last_of(engine.explain(question, "sleeps")))
-            until = time.monotonic() + PATIENCE
+            deadline = time.monotonic() + PATIENCE
             while not tasks_of(engine):
-                assert time.monotonic() < until
+                assert time.monotonic() < deadline
                 time.sleep(0.01)
             assert (engine.ahead("good"), engine._pool.ahead(quick=False)) == (1, 0)
             assert is_sound(engine, replace(question, visitor="another"))
@@ -187,7 +187,7 @@ def test_nobody_waits_for_the_end_of_what_hangs(question):
         assert is_sound(engine, question)
         lane = engine._pool._lanes[True]
         while lane.busy or len(lane.processes) != 1:  # the one more goes
-            assert time.monotonic() < until
+            assert time.monotonic() < deadline
             time.sleep(0.01)
     finally:
         engine.close()
@@ -197,16 +197,16 @@ def test_a_crowd_starts_no_process_and_one_that_hangs_starts_one_for_all(monkeyp
     clock = SimpleNamespace(now=0.0)
     monotonic = SimpleNamespace(monotonic=lambda: clock.now)
     monkeypatch.setattr("whylens.core.workers.pool.time", monotonic)
-    pool, begun = WorkerPool(bad_engine, memory=1_000_000_000), Queue()
+    pool, starts = WorkerPool(bad_engine, memory=1_000_000_000), Queue()
     lane = pool._lanes[True]
 
     def ask(name):
         steps = pool.run(Work(until_there, (tmp_path / name,)), quick=True)
-        begun.put((name, next(steps)))
+        starts.put((name, next(steps)))
         return list(steps)
 
     def take(seconds):
-        name, process = begun.get(timeout=PATIENCE)
+        name, process = starts.get(timeout=PATIENCE)
         clock.now += seconds
         (tmp_path / name).touch()
         return process
@@ -218,17 +218,17 @@ def test_a_crowd_starts_no_process_and_one_that_hangs_starts_one_for_all(monkeyp
             in_turn = {take(0.8 * QUICK_PATIENCE) for _ in crowd}
             assert len(in_turn) == 1
             hangs = threads.submit(ask, "hangs")
-            _, hung = begun.get(timeout=PATIENCE)
+            _, hung = starts.get(timeout=PATIENCE)
             clock.now += 2 * QUICK_PATIENCE
-            others = [threads.submit(ask, name) for name in "fgh"]
-            beside = {take(0.0) for _ in others}
+            waits = [threads.submit(ask, name) for name in "fgh"]
+            processes = {take(0.0) for _ in waits}
             assert in_turn == {hung}
-            assert len(beside | in_turn) == len(lane.processes) == 2
+            assert len(processes | in_turn) == len(lane.processes) == 2
             (tmp_path / "hangs").touch()
             hangs.result()
-        until = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PATIENCE
         while len(lane.processes) != 1:
-            assert time.monotonic() < until
+            assert time.monotonic() < deadline
             time.sleep(0.01)
     finally:
         pool.close()
@@ -333,8 +333,8 @@ def test_processes_end_with_the_engine(question):
     engine = WorkerEngine(bad_engine, bad_registry())
     pid = pid_of(engine)
     engine.close()
-    until = time.monotonic() + 10
-    while time.monotonic() < until:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
@@ -348,11 +348,11 @@ def test_judging_makes_room_for_what_somebody_waits_for_and_goes_on(engine):
     with ThreadPoolExecutor(1) as threads:
         # Both of one visitor and of one method: what ends one must not be taken for the other.
         work = Work(niceness, (), "good")
-        asked = threads.submit(lambda: last_of(engine._pool.run(work, visitor="me")))
+        future = threads.submit(lambda: last_of(engine._pool.run(work, visitor="me")))
         numbers = [next(judging)]
-        while not asked.done():
+        while not future.done():
             numbers.append(next(judging))
-        assert asked.result() >= NICENESS
+        assert future.result() >= NICENESS
     numbers += [next(judging) for _ in range(3)]
     assert numbers == list(range(3, 3 + len(numbers)))  # nothing twice, nothing left out
     engine.stop("me")
@@ -368,18 +368,18 @@ def test_what_takes_an_hour_is_alone_of_its_kind_and_not_in_the_way(monkeypatch)
     monkeypatch.setattr("whylens.core.workers.pool.SLOW_PATIENCE", 600.0)
     pool = WorkerPool(bad_engine, memory=1_000_000_000, busy_timeout=0.5)
     try:
-        fitting, loading = (pool.run(Work(counting, (), alone=name)) for name in ("fit", "load"))
-        assert next(fitting) == next(loading) == 0
+        fit_work, load_work = (pool.run(Work(counting, (), alone=name)) for name in ("fit", "load"))
+        assert next(fit_work) == next(load_work) == 0
         assert pool.ahead(quick=False) == 0
-        other = pool.run(Work(counting, ()))
-        assert next(other) == 0
+        stream = pool.run(Work(counting, ()))
+        assert next(stream) == 0
         pool._lanes[False].patience = 0.1
         with pytest.raises(Busy):
             next(pool.run(Work(counting, (), alone="fit")))
-        fitting.close()
-        until = time.monotonic() + PATIENCE
+        fit_work.close()
+        deadline = time.monotonic() + PATIENCE
         while "fit" in pool._lanes[False].alone:  # the end of its work is not waited for
-            assert time.monotonic() < until
+            assert time.monotonic() < deadline
         assert next(pool.run(Work(counting, (), alone="fit"))) == 0
     finally:
         pool.close()
