@@ -159,7 +159,7 @@ COMPOSED, APART = "H\u00fcte", "Hu\u0308te"  # of Windows, and of a Mac
     ],
 )
 def test_a_name_with_its_accents_apart_is_the_same_class(paths):
-    assert placed(paths).keys() == {COMPOSED, "dog"}
+    assert splits_by_class(paths).keys() == {COMPOSED, "dog"}
     assert len(place_files(paths, "The folder").files) == len(paths)
 
 
@@ -180,7 +180,7 @@ def test_one_class_in_two_spellings_is_refused(paths, message):
 
 def test_letters_and_names_that_differ_otherwise_are_classes():
     for names in (("A", "a", "B", "b"), ("cat", "cats"), ("Hute", COMPOSED), ("cat 1", "cat1")):
-        assert placed(tree(*names)).keys() == set(names)
+        assert splits_by_class(tree(*names)).keys() == set(names)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_classes_within_patients_are_noted():
     ],
 )  # fmt: skip
 def test_folders_in_classes_that_are_their_own_are_not_noted(paths):
-    assert {"cat", "dog"} <= placed(paths).keys()
+    assert {"cat", "dog"} <= splits_by_class(paths).keys()
     assert place_files(paths, "The folder").notes == ()
 
 

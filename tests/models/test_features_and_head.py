@@ -96,7 +96,7 @@ def test_a_trace_that_fails_leaves_a_network_as_it_was():
         trace(network)
     assert float(network.scale) == 1
     assert not hasattr(network, "last")
-    net = wrapped(network, 12, 20)
+    net = backbone_of(network, 12, 20)
     with torch.no_grad():
         torch.testing.assert_close(net.fast_logits(x), network(x))
 

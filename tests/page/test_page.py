@@ -132,9 +132,9 @@ def test_a_reason_and_a_time_reach_the_method_that_they_are_about():
         linked = handler(type("Request", (), {"query_params": contrast, "session_hash": "x"})())
     for name, value in (("target", "1"), ("quantity", "contrast"), ("versus", "2")):
         assert linked[outputs.index(name)].value == value
-    refused = engine.unavailable("toy")
-    assert refused
-    assert len(refused) < len(explainers)
+    reasons = engine.unavailable("toy")
+    assert reasons
+    assert len(reasons) < len(explainers)
     # What a fresh page already shows is not sent.
     values = {ids[i]: block for i, block in page.blocks.items() if i in ids}
     values |= {i: u for i, u in zip(outputs, updates, strict=True) if u != gr.skip()}
