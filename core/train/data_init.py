@@ -24,7 +24,7 @@ from whylens.core.train.recipe import PRETRAINED, Recipe
 # The usual way is left only for one whose loss is a smaller share of its own, and smaller by more:
 # where every way tells the classes apart, all losses are about 0, and their ratio is of chance.
 _CLEARLY, _GAIN = 0.9, 0.02
-_PICTURES = 192
+_RANGE_PICTURES = 192
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 
 
@@ -51,7 +51,7 @@ def guess_input_range(
     count = len(frames.indices)
     # In the order of the set, which is that of the classes in a folder: both halves get each.
     order = labels.argsort(stable=True)
-    places = order[np.linspace(0, count - 1, min(count, _PICTURES)).astype(int)]
+    places = order[np.linspace(0, count - 1, min(count, _RANGE_PICTURES)).astype(int)]
     some = Frames(
         frames.dataset,
         tuple(frames.indices[place] for place in places.tolist()),
@@ -96,7 +96,7 @@ def clearly_best(losses: Sequence[float]) -> int:
     return best if is_clear else 0
 
 
-_PICTURES = 2000
+_WHITENING_PICTURES = 2000
 _FLOOR = 5e-4  # added to variances: directions in which patches hardly differ are noise
 
 
@@ -136,7 +136,7 @@ def whiten(network: Network, frames: Frames, recipe: Recipe) -> None:
             f"{recipe.backbone} does not begin with filters over the three colours, which 'whiten' "
             "would set. Leave it out of the recipe, or choose another backbone."
         )
-    places = list(range(0, len(frames.indices), -(-len(frames.indices) // _PICTURES)))
+    places = list(range(0, len(frames.indices), -(-len(frames.indices) // _WHITENING_PICTURES)))
     images = inputs(frames, places, network)
     filters = whitening_filters(images, first.out_channels, first.kernel_size[0])
     with torch.no_grad():
