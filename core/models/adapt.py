@@ -22,6 +22,7 @@ from whylens.core.models.module_input import (
     ALONE_IN_ITS_BATCH,
     ONE_BY_ONE,
     ModuleHint,
+    UnderGradients,
     completed_hint,
     device_of,
     fitting_network,
@@ -377,8 +378,8 @@ def _without_wrappers(
 def _inner(
     network: nn.Module, path: Path, probe: Tensor, input_spec: InputSpec, kind: ScoreKind | None
 ) -> _Step | None:
-    # TorchScript takes no stranger for a part, and a state is kept around the whole.
-    if isinstance(network, torch.jit.ScriptModule | OwnState):
+    # TorchScript takes no stranger for a part, and the others are there for what is inside them.
+    if isinstance(network, torch.jit.ScriptModule | OwnState | UnderGradients):
         return None
     if offers(network, "features", "head"):  # where to cut it, in its author's words
         return None

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 import numpy as np
 import torch
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from whylens.core.errors import NETWORK_ERRORS, BadArtifact, BadInput, wrong_value
@@ -226,6 +226,28 @@ class _Unbatched(_OneByOne):
         return tree_map(lambda *parts: torch.stack([_row(part) for part in parts]), *rows)
 
 
+NEEDS_GRADIENTS = (
+    "Its forward needs gradients, as for x.register_hook(...): they are followed in every call, "
+    "which is slow."
+)
+
+
+class UnderGradients(nn.Module):
+    """A network whose forward fails where no gradient is followed."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Any) -> Any:
+        """Return what it gives, without a gradient if the caller follows none."""
+        if isinstance(x, fx.Proxy) or (torch.is_grad_enabled() and x.requires_grad):
+            return self.network(x)
+        with torch.enable_grad():
+            output = self.network(x.detach().requires_grad_() * 1)  # no leaf: it may work in place
+        return tree_map(lambda part: part.detach() if isinstance(part, Tensor) else part, output)
+
+
 def _row(scores: Tensor) -> Tensor:
     # Some put the axis of the batch on by themselves.
     return scores[0] if scores.ndim > 1 and len(scores) == 1 else scores
@@ -296,12 +318,13 @@ def _fitting_network(
         return _fitting_any_number(network, hint, name)
     except BadArtifact:
         for wrapper, note in (
+            (UnderGradients, NEEDS_GRADIENTS),
             (_ChannelsLast, "It reads its channels last, and is fed so."),
             (_OneByOne, ONE_BY_ONE),
             (_Unbatched, ONE_BY_ONE),
         ):
             try:
-                wrapped, input_spec, output, notes = _fitting_spec(
+                wrapped, input_spec, output, notes = _fitting_any_number(
                     wrapper(network).eval(), hint, name
                 )
             except BadArtifact:

@@ -41,6 +41,14 @@ class _Tracer(fx.Tracer):
         asks = isinstance(m, PackedLinear | nn.Conv2d)
         return asks or super().is_leaf_module(m, module_qualified_name)
 
+    def create_proxy(
+        self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **named: Any
+    ) -> Any:
+        # A hook on a tensor is for its owner's eyes, and fails where no gradient is followed.
+        if (kind, target) == ("call_method", "register_hook"):
+            return None
+        return super().create_proxy(kind, target, args, kwargs, *more, **named)
+
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         if threading.get_ident() != self._thread:
             return forward(*args, **kwargs)

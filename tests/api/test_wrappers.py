@@ -556,3 +556,41 @@ def test_a_network_under_quantisation_aware_training_is_not_random(pixels):
     model = whylens.load_model(net.eval(), **PLAIN)
     assert_answers_alike(model, net, pixels)
     assert not any("random" in note for note in model.identity.notes)
+
+
+class HooksATensor(Plain):
+    """Keeps a gradient, as tutorials on Grad-CAM have it."""
+
+    def forward(self, x):
+        features = self.conv(x).relu()
+        features.register_hook(self.keep)
+        return self.fc(features.mean((2, 3)))
+
+    def keep(self, gradient):
+        self.gradient = gradient
+
+
+class OwnGradient(Plain):
+    """Weighs its scores by a gradient that it takes itself."""
+
+    def forward(self, x):
+        x = x if x.requires_grad else x.requires_grad_()
+        scores = super().forward(x)
+        (slope,) = torch.autograd.grad(scores.sum(), x, create_graph=True)
+        return scores * (1 + slope.abs().mean((1, 2, 3)))[:, None]
+
+
+def test_a_hook_on_a_tensor_inside_does_not_matter(pixels):
+    model = whylens.load_model(seeded(HooksATensor()), **PLAIN)
+    assert_answers_alike(model, seeded(Plain()), pixels)
+    wanted = grad_cam(seeded(Plain()), pixels)
+    got = whylens.explain(model, pixels, "grad-cam", target=1).values
+    assert np.abs(got - wanted).max() <= 1e-5 * wanted.max()
+    assert any("needs gradients" in note for note in model.identity.notes)
+
+
+def test_a_forward_that_takes_a_gradient_is_run_with_them(pixels):
+    net = seeded(OwnGradient())
+    x = torch.from_numpy(pixels / np.float32(255)).permute(2, 0, 1)[None]
+    why = whylens.explain(net, pixels, "occlusion", window=8, target=1, **PLAIN)
+    assert why.score == pytest.approx(float(net(x)[0, 1].detach()), rel=1e-4)

@@ -113,7 +113,7 @@ def test_a_network_of_painted_cats_says_that_it_learnt_from_no_real_photo(engine
     shares = {name: familiarity("photos", name) for name in ("cat", "squirrel", "coffee")}
     assert all(familiarity_words(s).startswith("It learnt from nothing") for s in shares.values())
     for name in ("bluebell", "emberface"):
-        assert familiarity_words(familiarity("painted", name)).startswith("To it this looks")
+        assert "what it learnt from" in familiarity_words(familiarity("painted", name))
     photo = read_photo((EXAMPLES / "photos" / "cat.jpg").read_bytes())
     unknown = engine.familiarity(Question("imagenet-lite0", photo))
     assert "cannot be known" in familiarity_words(unknown)
