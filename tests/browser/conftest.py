@@ -60,18 +60,27 @@ def checkpoints(tmp_path_factory, request, exit_stack):
 
 
 @pytest.fixture(scope="session")
-def address(checkpoints, exit_stack):
-    """The page of a few methods that most of these tests visit."""
-    return _served(exit_stack, FEW)
-
-
-@pytest.fixture(scope="session")
-def wide_address(checkpoints, exit_stack):
-    """A page of methods of every family, and of all that are fitted."""
+def addresses(request, checkpoints, exit_stack) -> dict[str, str]:
+    """The pages that tests of this run ask for, all built before one of them runs."""
     explainers = load_registry().explainers
     fitted = {name for name, explainer in explainers.items() if explainer.artifact_kind}
     by_family = {e.family: name for name, e in explainers.items() if name not in fitted}
-    return _served(exit_stack, {*fitted, *by_family.values(), "grad-cam", "score-cam", "legrad"})
+    wide = {*fitted, *by_family.values(), "grad-cam", "score-cam", "legrad"}
+    requested = {name for item in request.session.items for name in item.fixturenames}
+    pages = {"address": FEW, "wide_address": wide}
+    return {name: _served(exit_stack, pages[name]) for name in sorted(requested & pages.keys())}
+
+
+@pytest.fixture(scope="session")
+def address(addresses):
+    """The page of a few methods that most of these tests visit."""
+    return addresses["address"]
+
+
+@pytest.fixture(scope="session")
+def wide_address(addresses):
+    """A page of methods of every family, and of all that are fitted."""
+    return addresses["wide_address"]
 
 
 def _served(exit_stack: ExitStack, names: Collection[str]) -> str:
