@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -210,3 +210,14 @@ class Explanation:
         """The question in words, as in "tiger cat rather than boxer"."""
         words = " rather than ".join(self.labels)
         return f"probability of {words}" if self.target.quantity == "probability" else words
+
+
+def of_several_networks(explanations: Iterable[Explanation]) -> bool:
+    """Return whether explanations are of more than one network, which then has to be named."""
+    return len({explanation.model.name for explanation in explanations}) > 1
+
+
+def titles_of(explanations: Sequence[Explanation]) -> list[str]:
+    """Return the title of each, with its network's name where they are of several."""
+    several = of_several_networks(explanations)
+    return [f"{e.title} on {e.model.name}" if several else e.title for e in explanations]

@@ -25,7 +25,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from whylens.core.errors import BadInput, InvalidParameter
-from whylens.core.explanation import Explanation, ModelCard, Question
+from whylens.core.explanation import (
+    Explanation,
+    ModelCard,
+    Question,
+    of_several_networks,
+    titles_of,
+)
 from whylens.core.inputs.framing import NETWORK, framing_text, parse_framing
 from whylens.core.inputs.photo import photo_of
 from whylens.core.inputs.view import View
@@ -102,12 +108,8 @@ def covering_files(
     commands = "\n".join(command_line(explanation, source) for explanation in explanations)
     yield "methods.bib", bibliography(explanations).encode()
     yield "command.txt", f"{commands}\n".encode()
-    several = len({explanation.model.name for explanation in explanations}) > 1
-    titles = ", ".join(
-        f"{explanation.title} on {explanation.model.name}" if several else explanation.title
-        for explanation in explanations
-    )
-    place = "NETWORK/METHOD" if several else "METHOD"
+    titles = ", ".join(titles_of(explanations))
+    place = "NETWORK/METHOD" if of_several_networks(explanations) else "METHOD"
     text = _README.format(source=source, titles=titles, place=f"{place}/", notes="\n".join(notes))
     yield "README.txt", f"{text.strip()}\n".encode()
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from whylens.core.errors import BadInput, NotInstalled
-from whylens.core.explanation import Explanation
+from whylens.core.explanation import Explanation, of_several_networks
 from whylens.core.outputs.example_images import sheet
 from whylens.core.outputs.export import bibliography
 from whylens.core.outputs.render import (
@@ -143,7 +143,7 @@ def _panels(
     maps = [answer.result for answer, _ in answers if isinstance(answer.result, Heatmap)]
     scales = iter(scales_together(maps, same_values=same_values))
     panels: list[_Panel] = []
-    several = len({answer.model.name for answer, _ in answers}) > 1
+    several = of_several_networks(answer for answer, _ in answers)
     for (answer, style), has_photo in zip(answers, with_photo, strict=True):
         photo = answer.question.photo
         if has_photo and photo is not None:

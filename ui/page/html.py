@@ -15,7 +15,7 @@ from PIL import Image
 
 from whylens.core.evaluation.verdict import GOOD, Verdict
 from whylens.core.explainer import Explainer
-from whylens.core.explanation import Explanation, ModelCard, Prediction
+from whylens.core.explanation import Explanation, ModelCard, Prediction, titles_of
 from whylens.core.inputs.view import View
 from whylens.core.models.labels import class_text
 from whylens.core.needs import Need
@@ -293,7 +293,7 @@ def map_table(
         options: What parameters of each differ from the method's own, in words.
     """
     names = dict.fromkeys(answer.model.name for answer in answers)
-    several = len(names) > 1
+    titles = titles_of(answers)
     agree: dict[int, float | None] = {}
     tables: dict[str, tuple[list[str], list[list[float]]]] = {}
     for name in names:
@@ -305,7 +305,7 @@ def map_table(
     judged = any(answer.verdict is not None for answer in answers)
     rows = [
         (
-            f"{answer.title} on {answer.model.name}" if several else answer.title,
+            titles[number],
             duration(answer.seconds),
             scale,
             [
